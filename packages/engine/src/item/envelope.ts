@@ -1,0 +1,141 @@
+/**
+ * The byte form of a revision, one for log records, archive rows in transit and their checksums. The same
+ * revision always gives the same bytes, so a checksum over them is a checksum over every field.
+ *
+ *   0  u8   format, 1
+ *   1  u8   flags: 1 deleted, 2 json, 4 content hash follows
+ *   2  u16  bytes of id              (all numbers big-endian)
+ *   4  u8   bytes of state
+ *   5  u8   bytes of homeInstanceId
+ *   6  u16  bytes of traceParent
+ *   8  u16  bytes of traceState
+ *  10  u16  zero
+ *  12  u32  bytes of content
+ *  16  u64  version
+ *  24  16   origin
+ *  40       id, state, homeInstanceId, traceParent, traceState, content, [content hash, 32]
+ *
+ * Optional texts of zero bytes mean "absent". `docs/formats.md` repeats this for readers of the files.
+ */
+import { crc32 } from 'node:zlib';
+import { ORIGIN_BYTES } from './origin.js';
+import { DEFAULT_STATE, EMPTY_CONTENT, type Revision } from './revision.js';
+
+export const ENVELOPE_FORMAT = 1;
+export const ENVELOPE_HEAD_BYTES = 40;
+const HASH_BYTES = 32;
+
+const FLAG_DELETED = 1;
+const FLAG_JSON = 2;
+const FLAG_HASH = 4;
+const FLAGS_KNOWN = FLAG_DELETED | FLAG_JSON | FLAG_HASH;
+
+const TWO_32 = 2 ** 32;
+
+/** Room that `encodeEnvelope` may need: an upper bound, not the exact size. */
+export function envelopeBytesMax(revision: Revision): number {
+  const texts =
+    revision.id.length +
+    revision.state.length +
+    (revision.homeInstanceId?.length ?? 0) +
+    (revision.traceParent?.length ?? 0) +
+    (revision.traceState?.length ?? 0);
+  return ENVELOPE_HEAD_BYTES + texts * 3 + revision.content.length + HASH_BYTES;
+}
+
+/** Writes the envelope at `start` and returns the offset behind it. */
+export function encodeEnvelope(revision: Revision, target: Buffer, start: number, withHash: boolean): number {
+  const hash = withHash ? revision.contentHash : undefined;
+  let at = start + ENVELOPE_HEAD_BYTES;
+  const idBytes = target.write(revision.id, at, 'utf8');
+  at += idBytes;
+  let stateBytes: number;
+  if (revision.state === DEFAULT_STATE) stateBytes = target.write(DEFAULT_STATE, at, 'latin1');
+  else stateBytes = target.write(revision.state, at, 'utf8');
+  at += stateBytes;
+  const homeBytes = revision.homeInstanceId ? target.write(revision.homeInstanceId, at, 'utf8') : 0;
+  at += homeBytes;
+  const parentBytes = revision.traceParent ? target.write(revision.traceParent, at, 'utf8') : 0;
+  at += parentBytes;
+  const traceStateBytes = revision.traceState ? target.write(revision.traceState, at, 'utf8') : 0;
+  at += traceStateBytes;
+  target.set(revision.content, at);
+  at += revision.content.length;
+  if (hash !== undefined) at += target.write(hash, at, HASH_BYTES, 'hex');
+
+  target[start] = ENVELOPE_FORMAT;
+  target[start + 1] =
+    (revision.deleted ? FLAG_DELETED : 0) |
+    (revision.contentType === 'json' ? FLAG_JSON : 0) |
+    (hash === undefined ? 0 : FLAG_HASH);
+  target.writeUInt16BE(idBytes, start + 2);
+  target[start + 4] = stateBytes;
+  target[start + 5] = homeBytes;
+  target.writeUInt16BE(parentBytes, start + 6);
+  target.writeUInt16BE(traceStateBytes, start + 8);
+  target.writeUInt16BE(0, start + 10);
+  target.writeUInt32BE(revision.content.length, start + 12);
+  target.writeUInt32BE(Math.floor(revision.version / TWO_32), start + 16);
+  target.writeUInt32BE(revision.version % TWO_32, start + 20);
+  target.write(revision.origin, start + 24, ORIGIN_BYTES, 'latin1');
+  return at;
+}
+
+/** Length of the envelope at `start`, or -1 where the bytes cannot be one. */
+export function envelopeLength(source: Buffer, start: number, end: number): number {
+  if (end - start < ENVELOPE_HEAD_BYTES || source[start] !== ENVELOPE_FORMAT) return -1;
+  const flags = source[start + 1] as number;
+  if ((flags & ~FLAGS_KNOWN) !== 0 || source.readUInt16BE(start + 10) !== 0) return -1;
+  const length =
+    ENVELOPE_HEAD_BYTES +
+    source.readUInt16BE(start + 2) +
+    (source[start + 4] as number) +
+    (source[start + 5] as number) +
+    source.readUInt16BE(start + 6) +
+    source.readUInt16BE(start + 8) +
+    source.readUInt32BE(start + 12) +
+    (flags & FLAG_HASH ? HASH_BYTES : 0);
+  return length <= end - start ? length : -1;
+}
+
+/**
+ * Reads an envelope whose checksum and length were verified. The content is copied, so the revision does not
+ * hold on to `source`.
+ */
+export function decodeEnvelope(source: Buffer, start: number): Revision {
+  const flags = source[start + 1] as number;
+  const deleted = (flags & FLAG_DELETED) !== 0;
+  let at = start + ENVELOPE_HEAD_BYTES;
+  const text = (bytes: number): string => source.toString('utf8', at, (at += bytes));
+  const id = text(source.readUInt16BE(start + 2));
+  const state = text(source[start + 4] as number);
+  const homeInstanceId = text(source[start + 5] as number);
+  const traceParent = text(source.readUInt16BE(start + 6));
+  const traceState = text(source.readUInt16BE(start + 8));
+  const contentBytes = source.readUInt32BE(start + 12);
+  const content = contentBytes === 0 ? EMPTY_CONTENT : Buffer.from(source.subarray(at, at + contentBytes));
+  at += contentBytes;
+  return {
+    id,
+    version: source.readUInt32BE(start + 16) * TWO_32 + source.readUInt32BE(start + 20),
+    origin: source.toString('latin1', start + 24, start + 24 + ORIGIN_BYTES),
+    deleted,
+    contentType: flags & FLAG_JSON ? 'json' : 'binary',
+    state,
+    content,
+    contentHash: flags & FLAG_HASH ? source.toString('hex', at, at + HASH_BYTES) : undefined,
+    homeInstanceId: homeInstanceId === '' ? undefined : homeInstanceId,
+    traceParent: traceParent === '' ? undefined : traceParent,
+    traceState: traceState === '' ? undefined : traceState,
+  };
+}
+
+/** End of the part that says whose record this is: head and id. */
+export function identityEnd(source: Buffer, start: number): number {
+  return start + ENVELOPE_HEAD_BYTES + source.readUInt16BE(start + 2);
+}
+
+/** CRC-32 of `source` from `start` to `end`, continued from `previous`. */
+export function checksum(source: Buffer, start: number, end: number, previous = 0): number {
+  return crc32(source.subarray(start, end), previous);
+}

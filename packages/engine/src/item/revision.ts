@@ -1,0 +1,40 @@
+/**
+ * One version of one id, as every tier and the log hold it: plain data, never changed once stamped.
+ *
+ * The content hash is computed on first use, not at submit: it costs more than the rest of a submit in
+ * memory (0.9 µs for 256 bytes), and the order of two writes needs it only when version, origin and kind are
+ * equal, which no two writes of one engine are.
+ */
+import { hash } from 'node:crypto';
+
+export type ContentTypeName = 'json' | 'binary';
+
+export interface Revision {
+  readonly id: string;
+  /** Hybrid logical clock, `milliseconds × 2048 + counter`. */
+  readonly version: number;
+  /** 16 characters, each one byte (`origin.ts`). */
+  readonly origin: string;
+  readonly deleted: boolean;
+  readonly contentType: ContentTypeName;
+  /** 1 to 64 UTF-8 bytes. */
+  readonly state: string;
+  /** Empty for a tombstone. Nobody writes into it. */
+  readonly content: Buffer;
+  /** SHA-256 of the content, 64 hex digits, where it is known; `contentHashOf` computes it. */
+  contentHash?: string | undefined;
+  readonly homeInstanceId?: string | undefined;
+  readonly traceParent?: string | undefined;
+  readonly traceState?: string | undefined;
+}
+
+/** A tombstone has no content, so its hash is all zeros and loses every tie it cannot win by its flag. */
+export const NO_CONTENT_HASH = '0'.repeat(64);
+export const EMPTY_CONTENT = Buffer.alloc(0);
+export const DEFAULT_STATE = 'default';
+
+/** SHA-256 of the content as 64 hex digits; kept on the revision. */
+export function contentHashOf(revision: Revision): string {
+  revision.contentHash ??= revision.deleted ? NO_CONTENT_HASH : hash('sha256', revision.content);
+  return revision.contentHash;
+}

@@ -1,0 +1,48 @@
+/**
+ * Everything the engine takes from the machine: time, timers, randomness, a place for words. `ports/system/`
+ * holds the real ones; a test passes a virtual clock and a seeded scheduler and gets the same run again.
+ */
+
+export interface Clock {
+  /** Wall clock, milliseconds since 1970. May jump. */
+  now(): number;
+  /** Milliseconds since an arbitrary point; never runs backwards. */
+  monotonic(): number;
+}
+
+/** A timer under way. */
+export interface Timer {
+  cancel(): void;
+}
+
+export interface Scheduler {
+  /**
+   * Calls `run` once after `delayMs`. `keepAlive` (default true) keeps the process alive until then; timers
+   * of pure maintenance pass false.
+   */
+  after(delayMs: number, run: () => void, keepAlive?: boolean): Timer;
+  /** Calls `run` after the work of the present turn of the event loop, before timers. */
+  soon(run: () => void): void;
+}
+
+export interface Random {
+  /** `count` unpredictable bytes. */
+  bytes(count: number): Uint8Array;
+  /** A number from 0 up to, but not including, 1. */
+  number(): number;
+}
+
+/** Shaped like pino: fields first, message second. */
+export interface Logger {
+  debug(fields: object, message: string): void;
+  info(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+  error(fields: object, message: string): void;
+}
+
+export interface SystemPorts {
+  readonly clock: Clock;
+  readonly scheduler: Scheduler;
+  readonly random: Random;
+  readonly logger: Logger;
+}
