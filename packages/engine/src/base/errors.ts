@@ -94,7 +94,11 @@ export class CircuitError extends SyncEngineError {
 
 /** The same failure with another outcome or tier; keeps code, message and cause. */
 export function withOutcome(error: SyncEngineError, outcome: Outcome): SyncEngineError {
-  return new SyncEngineError(error.code, error.message, { outcome, context: error.context, cause: error.cause });
+  return new SyncEngineError(error.code, error.message, {
+    outcome,
+    context: error.context,
+    cause: error.cause,
+  });
 }
 
 /** Text of anything thrown. */

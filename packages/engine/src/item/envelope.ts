@@ -106,7 +106,10 @@ export function decodeEnvelope(source: Buffer, start: number): Revision {
   const flags = source[start + 1] as number;
   const deleted = (flags & FLAG_DELETED) !== 0;
   let at = start + ENVELOPE_HEAD_BYTES;
-  const text = (bytes: number): string => source.toString('utf8', at, (at += bytes));
+  const text = (bytes: number): string => {
+    at += bytes;
+    return source.toString('utf8', at - bytes, at);
+  };
   const id = text(source.readUInt16BE(start + 2));
   const state = text(source[start + 4] as number);
   const homeInstanceId = text(source[start + 5] as number);

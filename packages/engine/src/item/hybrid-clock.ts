@@ -57,12 +57,13 @@ export class HybridClock {
     if (version > this.#last) this.#last = version;
   }
 
-  /** The mark to keep durably now, or `undefined` while the present one is far enough ahead. */
+  /** The mark to keep durably now, or `undefined` while the present one is far enough ahead. Always one before the first. */
   markNeeded(): number | undefined {
     const reached = Math.max(this.#last, versionOfMs(this.#clock.now()));
     const wanted = reached + MARK_AHEAD_MS * COUNTS_PER_MS;
     const slack = ((MARK_AHEAD_MS - MARK_MARGIN_MS) / 2) * COUNTS_PER_MS;
-    return this.#mark - wanted > -slack ? undefined : wanted;
+    const kept = this.#mark !== Number.POSITIVE_INFINITY;
+    return kept && this.#mark - wanted > -slack ? undefined : wanted;
   }
 
   /** The mark is durable: versions below it may be stamped. */

@@ -18,7 +18,9 @@ export function assertId(id: unknown): asserts id is string {
 
 function throwIfBad(id: string): void {
   if (id.length === 0) {
-    throw new SyncEngineError('CONFIG', 'The id is empty; an id has 1 to 1,024 UTF-8 bytes.', { context: { id } });
+    throw new SyncEngineError('CONFIG', 'The id is empty; an id has 1 to 1,024 UTF-8 bytes.', {
+      context: { id },
+    });
   }
   if (!id.isWellFormed()) {
     throw new SyncEngineError(
@@ -29,8 +31,12 @@ function throwIfBad(id: string): void {
   }
   const bytes = Buffer.byteLength(id);
   if (bytes > ID_BYTES_MAX) {
-    throw new SyncEngineError('CONFIG', `The id has ${bytes} UTF-8 bytes; at most ${ID_BYTES_MAX} are allowed.`, {
-      context: { id: `${id.slice(0, 64)}…`, bytes },
-    });
+    throw new SyncEngineError(
+      'CONFIG',
+      `The id has ${bytes} UTF-8 bytes; at most ${ID_BYTES_MAX} are allowed.`,
+      {
+        context: { id: `${id.slice(0, 64)}…`, bytes },
+      },
+    );
   }
 }

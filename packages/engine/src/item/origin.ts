@@ -10,7 +10,12 @@ export const NODE_ID_LENGTH_MAX = 12;
 /** `nodeId`: 1 to 12 printable ASCII characters (checked by the configuration). */
 export function makeOrigin(nodeId: string, incarnation: number): string {
   const node = nodeId.padEnd(NODE_ID_LENGTH_MAX, '\0');
-  const bytes = [incarnation >>> 24, (incarnation >>> 16) & 255, (incarnation >>> 8) & 255, incarnation & 255];
+  const bytes = [
+    incarnation >>> 24,
+    (incarnation >>> 16) & 255,
+    (incarnation >>> 8) & 255,
+    incarnation & 255,
+  ];
   return node + String.fromCharCode(...bytes);
 }
 
@@ -18,6 +23,7 @@ export function makeOrigin(nodeId: string, incarnation: number): string {
 export function formatOrigin(origin: string): string {
   const node = origin.slice(0, NODE_ID_LENGTH_MAX).replace(/\0+$/, '');
   let incarnation = 0;
-  for (let at = NODE_ID_LENGTH_MAX; at < ORIGIN_BYTES; at++) incarnation = incarnation * 256 + origin.charCodeAt(at);
+  for (let at = NODE_ID_LENGTH_MAX; at < ORIGIN_BYTES; at++)
+    incarnation = incarnation * 256 + origin.charCodeAt(at);
   return `${node}#${incarnation}`;
 }

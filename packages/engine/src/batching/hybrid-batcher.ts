@@ -1,0 +1,116 @@
+/**
+ * Collects items until there are enough of them, by count, by bytes, or by age, and hands them over as one
+ * batch. Per id it keeps the newest: a put then a delete is a delete.
+ */
+import { SyncEngineError } from '../base/errors.js';
+import type { BatchableItem } from '../item/sync-item.js';
+import type { Clock } from '../ports/ports.js';
+import { systemPorts } from '../ports/system/system-ports.js';
+
+export interface BatchConfig {
+  /** Age of the oldest item at which the batch is ready, milliseconds. */
+  readonly flushMs: number;
+  readonly flushCount: number;
+  readonly flushBytes: number;
+}
+
+export type FlushReason = 'time' | 'count' | 'size' | 'manual' | 'shutdown';
+
+export interface FlushBatch<T> {
+  /** Distinct ids, in the order in which they first came. */
+  readonly items: readonly T[];
+  readonly totalBytes: number;
+  /** Monotonic milliseconds of the first item. */
+  readonly createdAt: number;
+  readonly reason: FlushReason;
+}
+
+export interface BatcherStats {
+  readonly items: number;
+  readonly bytes: number;
+  readonly batches: number;
+  /** Items that a newer one of the same id replaced. */
+  readonly coalesced: number;
+}
+
+export class HybridBatcher<T extends BatchableItem> {
+  readonly #config: BatchConfig;
+  readonly #clock: Clock;
+  /** id → place in the arrays below. Sizes are kept apart: an item may grow after it was added. */
+  #places = new Map<string, number>();
+  #items: T[] = [];
+  #sizes: number[] = [];
+  #bytes = 0;
+  #createdAt = 0;
+  #batches = 0;
+  #coalesced = 0;
+
+  /** @throws `CONFIG` for a limit that is not a positive number. */
+  constructor(config: BatchConfig, ports: { readonly clock: Clock } = systemPorts) {
+    for (const [name, value] of Object.entries(config)) {
+      if (typeof value !== 'number' || !(value > 0)) {
+        throw new SyncEngineError('CONFIG', `${name} must be a positive number, got ${String(value)}.`);
+      }
+    }
+    this.#config = config;
+    this.#clock = ports.clock;
+  }
+
+  /** Adds or replaces. Returns why the batch is ready now, or `undefined` while it is not. */
+  add(item: T): FlushReason | undefined {
+    const place = this.#places.get(item.id);
+    const size = item.sizeBytes;
+    if (place === undefined) {
+      if (this.#items.length === 0) this.#createdAt = this.#clock.monotonic();
+      this.#places.set(item.id, this.#items.length);
+      this.#items.push(item);
+      this.#sizes.push(size);
+      this.#bytes += size;
+    } else {
+      this.#bytes += size - (this.#sizes[place] as number);
+      this.#items[place] = item;
+      this.#sizes[place] = size;
+      this.#coalesced++;
+    }
+    if (this.#items.length >= this.#config.flushCount) return 'count';
+    if (this.#bytes >= this.#config.flushBytes) return 'size';
+    return undefined;
+  }
+
+  /** The batch, if count, bytes or age make it ready. */
+  takeIfReady(): FlushBatch<T> | undefined {
+    if (this.#items.length === 0) return undefined;
+    if (this.#items.length >= this.#config.flushCount) return this.#take('count');
+    if (this.#bytes >= this.#config.flushBytes) return this.#take('size');
+    if (this.#clock.monotonic() - this.#createdAt >= this.#config.flushMs) return this.#take('time');
+    return undefined;
+  }
+
+  /** Whatever is there. */
+  forceFlush(reason: FlushReason = 'manual'): FlushBatch<T> | undefined {
+    return this.#items.length === 0 ? undefined : this.#take(reason);
+  }
+
+  contains(id: string): boolean {
+    return this.#places.has(id);
+  }
+
+  get stats(): BatcherStats {
+    return {
+      items: this.#items.length,
+      bytes: this.#bytes,
+      batches: this.#batches,
+      coalesced: this.#coalesced,
+    };
+  }
+
+  #take(reason: FlushReason): FlushBatch<T> {
+    const batch = { items: this.#items, totalBytes: this.#bytes, createdAt: this.#createdAt, reason };
+    this.#places = new Map();
+    this.#items = [];
+    this.#sizes = [];
+    this.#bytes = 0;
+    this.#batches++;
+    return batch;
+  }
+}

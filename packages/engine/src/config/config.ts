@@ -1,0 +1,213 @@
+/**
+ * The configuration: one plain object, checked as a whole. Every mistake is listed at once, an unknown key is
+ * refused with the nearest known one.
+ */
+import * as v from 'valibot';
+import { SyncEngineError } from '../base/errors.js';
+import { ID_BYTES_MAX } from '../item/object-id.js';
+import { nearest } from './nearest.js';
+import type { AckLevel } from './submit-options.js';
+
+export interface SyncEngineConfig {
+  /** `sqlite:path/of/file.db`. Without it the engine is memory only. */
+  readonly sqlUrl?: string;
+  /** File of the write-ahead log. Without it `wal` acknowledgements cannot be asked for. */
+  readonly walPath?: string;
+  /** `always`: every write is logged. `outage`: only what SQL could not take. Default `always`. */
+  readonly walMode?: 'always' | 'outage';
+  /** Default acknowledgement; `wal` with a log, else `memory`. */
+  readonly ack?: AckLevel;
+  /** Budget of memory, bytes. Default 256 MiB. */
+  readonly l1MaxBytes?: number;
+  /** Largest content of one item, bytes. Default 16 MiB − 64 KiB, which is also the most. */
+  readonly maxPayloadBytes?: number;
+  /** Bound of one submit or delete, from call to answer. Default 5,000. */
+  readonly submitTimeoutMs?: number;
+  /** A batch leaves for SQL at this age … Default 100. */
+  readonly batchFlushMs?: number;
+  /** … or this many items … Default 1,000. */
+  readonly batchFlushCount?: number;
+  /** … or this many bytes. Default 1 MiB. */
+  readonly batchFlushBytes?: number;
+  /** Most records that wait in the log. Default 2,000,000. */
+  readonly walMaxItems?: number;
+  /** Most bytes that wait in the log. Default 1 GiB. */
+  readonly walMaxBytes?: number;
+  /** Items of one batch while a backlog is drained. Default 1,000. */
+  readonly walDrainBatchSize?: number;
+  /** Bound of one flush transaction and of one connection attempt. Default 10,000. */
+  readonly sqlTimeoutMs?: number;
+  /** Bound of one SQL read. Default 2,000. */
+  readonly sqlReadTimeoutMs?: number;
+  /** 1 to 12 of `A-Z a-z 0-9 . _ -`. Default: random, kept beside the log. */
+  readonly nodeId?: string;
+  /** Start although SQL cannot be reached: writes go to the log. Default: true where there is a log. */
+  readonly startDegraded?: boolean;
+  /** Accept, once, an archive other than the one that the log knows, or create a missing one. Default false. */
+  readonly allowNewArchive?: boolean;
+}
+
+export interface ResolvedConfig extends Required<Omit<SyncEngineConfig, 'sqlUrl' | 'walPath' | 'nodeId'>> {
+  readonly sqlUrl: string | undefined;
+  readonly walPath: string | undefined;
+  readonly nodeId: string | undefined;
+}
+
+const MIB = 1024 * 1024;
+const PAYLOAD_BYTES_MAX = 16 * MIB - 64 * 1024;
+/** Longest timer, and long enough for every bound in milliseconds. */
+const MS_MAX = 2 ** 31 - 1;
+
+const integer = (least: number, most: number) =>
+  v.pipe(
+    v.number('must be a number'),
+    v.integer('must be a whole number'),
+    v.minValue(least, `must be at least ${least.toLocaleString('en')}`),
+    v.maxValue(most, `must be at most ${most.toLocaleString('en')}`),
+  );
+const ms = integer(1, MS_MAX);
+const count = integer(1, 2 ** 31);
+const bytes = integer(1, Number.MAX_SAFE_INTEGER);
+const path = v.pipe(
+  v.string('must be a string'),
+  v.nonEmpty('must not be empty'),
+  v.check((text) => !text.includes('\0'), 'must not contain U+0000'),
+);
+const flag = v.boolean('must be true or false');
+
+const schema = v.object(
+  {
+    sqlUrl: v.optional(
+      v.pipe(path, v.regex(/^sqlite:./, 'must be a URL of the form sqlite:path/of/file.db')),
+    ),
+    walPath: v.optional(path),
+    walMode: v.optional(v.picklist(['always', 'outage'], "must be 'always' or 'outage'"), 'always'),
+    ack: v.optional(v.picklist(['memory', 'wal', 'stored'], "must be 'memory', 'wal' or 'stored'")),
+    l1MaxBytes: v.optional(integer(64 * 1024, Number.MAX_SAFE_INTEGER), 256 * MIB),
+    maxPayloadBytes: v.optional(integer(1, PAYLOAD_BYTES_MAX)),
+    submitTimeoutMs: v.optional(ms, 5000),
+    batchFlushMs: v.optional(ms, 100),
+    batchFlushCount: v.optional(integer(1, 100_000), 1000),
+    batchFlushBytes: v.optional(bytes, MIB),
+    walMaxItems: v.optional(count, 2_000_000),
+    walMaxBytes: v.optional(bytes, 1024 * MIB),
+    walDrainBatchSize: v.optional(integer(1, 100_000), 1000),
+    sqlTimeoutMs: v.optional(ms, 10_000),
+    sqlReadTimeoutMs: v.optional(ms, 2000),
+    nodeId: v.optional(
+      v.pipe(
+        v.string('must be a string'),
+        v.regex(/^[A-Za-z0-9._-]{1,12}$/, 'must be 1 to 12 of A-Z a-z 0-9 . _ -'),
+      ),
+    ),
+    startDegraded: v.optional(flag),
+    allowNewArchive: v.optional(flag, false),
+  },
+  'must be an object',
+);
+
+type Parsed = v.InferOutput<typeof schema>;
+
+/** Where ready-made stores take the place of `sqlUrl` and `walPath`. */
+export interface ReadyMade {
+  readonly archive: boolean;
+  readonly log: boolean;
+}
+
+/** @throws `CONFIG` with every problem in the message and in `context.problems`. */
+export function resolveConfig(input: unknown, readyMade: ReadyMade): ResolvedConfig {
+  const result = v.safeParse(schema, input);
+  const problems = [...unknownKeys(input)];
+  if (!result.success) {
+    for (const issue of result.issues) problems.push(describe(issue));
+  }
+  // What depends on several keys is checked on those that are well-formed, so that one run lists everything.
+  const parsed = (result.success ? result.output : partially(input)) as Partial<Parsed>;
+  problems.push(...contradictions(parsed, readyMade));
+  if (problems.length > 0) throw configError(problems);
+  return withDefaults(parsed as Parsed, readyMade);
+}
+
+function configError(problems: readonly string[]): SyncEngineError {
+  const heading =
+    problems.length === 1
+      ? 'The configuration has a mistake'
+      : `The configuration has ${problems.length} mistakes`;
+  return new SyncEngineError('CONFIG', `${heading}: ${problems.join('; ')}.`, { context: { problems } });
+}
+
+function describe(issue: v.BaseIssue<unknown>): string {
+  const key = issue.path?.map((item) => String(item.key)).join('.') ?? 'the configuration';
+  // A URL can hold credentials: it is never repeated.
+  const shown = key === 'sqlUrl' ? '' : `, got ${show(issue.input)}`;
+  return `${key} ${issue.message}${shown}`;
+}
+
+function show(value: unknown): string {
+  if (typeof value === 'string') return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}…` : value);
+  return typeof value === 'object' && value !== null ? typeof value : String(value);
+}
+
+function* unknownKeys(input: unknown): Generator<string> {
+  if (typeof input !== 'object' || input === null) return;
+  const known = Object.keys(schema.entries);
+  for (const key of Object.keys(input)) {
+    if (known.includes(key)) continue;
+    const suggestion = nearest(key, known);
+    yield `unknown key ${JSON.stringify(key)}${suggestion === undefined ? '' : ` (did you mean ${suggestion}?)`}`;
+  }
+}
+
+/** The keys that are well-formed by themselves, defaults filled in for absent ones. */
+function partially(input: unknown): Partial<Parsed> {
+  if (typeof input !== 'object' || input === null) return {};
+  const source = input as Record<string, unknown>;
+  const parsed: Record<string, unknown> = {};
+  for (const [key, entry] of Object.entries(schema.entries)) {
+    const result = v.safeParse(entry as v.GenericSchema, source[key]);
+    if (result.success) parsed[key] = result.output;
+  }
+  return parsed as Partial<Parsed>;
+}
+
+function* contradictions(config: Partial<Parsed>, readyMade: ReadyMade): Generator<string> {
+  const hasLog = config.walPath !== undefined || readyMade.log;
+  const hasArchive = config.sqlUrl !== undefined || readyMade.archive;
+  if (config.walPath !== undefined && readyMade.log)
+    yield 'walPath and a ready-made record store exclude each other';
+  if (config.sqlUrl !== undefined && readyMade.archive)
+    yield 'sqlUrl and a ready-made archive exclude each other';
+  if (hasLog && !hasArchive) {
+    yield 'walPath needs sqlUrl: a log without an archive to drain into would only grow';
+  }
+  if (config.ack === 'wal' && !hasLog) yield "ack 'wal' needs walPath";
+  if (config.ack === 'stored' && !hasArchive) yield "ack 'stored' needs sqlUrl";
+  if (config.startDegraded === true && !hasLog) {
+    yield 'startDegraded needs walPath: without a log, writes would have nowhere to wait';
+  }
+  if (config.sqlUrl !== undefined && config.walPath === config.sqlUrl.slice('sqlite:'.length)) {
+    yield 'walPath and sqlUrl name the same file';
+  }
+  const l1 = config.l1MaxBytes;
+  if (l1 === undefined) return;
+  const room = l1 - ID_BYTES_MAX - 1024;
+  if (config.maxPayloadBytes !== undefined && config.maxPayloadBytes > room) {
+    yield `maxPayloadBytes (${config.maxPayloadBytes}) does not fit into l1MaxBytes (${l1})`;
+  }
+  if (config.batchFlushBytes !== undefined && config.batchFlushBytes > l1) {
+    yield `batchFlushBytes (${config.batchFlushBytes}) is above l1MaxBytes (${l1}), so it could never be reached`;
+  }
+}
+
+function withDefaults(parsed: Parsed, readyMade: ReadyMade): ResolvedConfig {
+  const hasLog = parsed.walPath !== undefined || readyMade.log;
+  return {
+    ...parsed,
+    sqlUrl: parsed.sqlUrl,
+    walPath: parsed.walPath,
+    nodeId: parsed.nodeId,
+    ack: parsed.ack ?? (hasLog ? 'wal' : 'memory'),
+    maxPayloadBytes: parsed.maxPayloadBytes ?? Math.min(PAYLOAD_BYTES_MAX, Math.floor(parsed.l1MaxBytes / 4)),
+    startDegraded: parsed.startDegraded ?? hasLog,
+  };
+}

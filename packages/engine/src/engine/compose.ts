@@ -1,0 +1,35 @@
+/** What an engine is made of: the ports given by the caller, and the stores named by the configuration. */
+import { hostname } from 'node:os';
+import type { ResolvedConfig } from '../config/config.js';
+import type { SystemPorts } from '../ports/ports.js';
+import { systemPorts } from '../ports/system/system-ports.js';
+import type { ArchiveStore } from '../storage/archive-store.js';
+import { SqliteArchive } from '../storage/sqlite/sqlite-archive.js';
+import type { RecordStore } from '../wal/record-store.js';
+import { SqliteRecordStore } from '../wal/sqlite-record-store.js';
+
+/** Everything that can be exchanged. Ready-made stores take the place of `sqlUrl` and `walPath`. */
+export interface Ports extends SystemPorts {
+  readonly archive?: ArchiveStore;
+  readonly recordStore?: RecordStore;
+}
+
+export function composePorts(ports: Partial<Ports>): Ports {
+  return { ...systemPorts, ...ports };
+}
+
+export function composeArchive(config: ResolvedConfig, ports: Ports): ArchiveStore | undefined {
+  if (ports.archive !== undefined) return ports.archive;
+  if (config.sqlUrl === undefined) return undefined;
+  return new SqliteArchive(config.sqlUrl.slice('sqlite:'.length), holder(ports));
+}
+
+export function composeRecordStore(config: ResolvedConfig, ports: Ports): RecordStore | undefined {
+  if (ports.recordStore !== undefined) return ports.recordStore;
+  return config.walPath === undefined ? undefined : new SqliteRecordStore(config.walPath, holder(ports));
+}
+
+/** How this process is named to another one that wants the same file. */
+function holder(ports: Ports): string {
+  return `process ${process.pid} on ${hostname()}, since ${new Date(ports.clock.now()).toISOString()}`;
+}

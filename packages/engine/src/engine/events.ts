@@ -1,0 +1,46 @@
+/** What an engine tells its listeners. A listener that throws harms nobody; an unheard error is no crash. */
+import { messageOf, type SyncEngineError, type Tier } from '../base/errors.js';
+import type { Logger } from '../ports/ports.js';
+import type { CircuitState } from '../resilience/circuit-breaker.js';
+import type { EngineState } from './lifecycle.js';
+
+export interface EngineEvents {
+  state: { readonly state: EngineState; readonly previous: EngineState };
+  circuit: { readonly backend: 'sql'; readonly state: CircuitState };
+  /** Damage was found; the bytes were not served. `id` where it is known. */
+  corruption: { readonly tier: Tier; readonly id: string | undefined };
+  /** Something failed that no caller was waiting for. */
+  error: SyncEngineError;
+}
+
+export type EngineEventName = keyof EngineEvents;
+export type EngineListener<Name extends EngineEventName> = (event: EngineEvents[Name]) => void;
+
+export class Emitter {
+  readonly #logger: Logger;
+  readonly #listeners = new Map<EngineEventName, Set<(event: never) => void>>();
+
+  constructor(logger: Logger) {
+    this.#logger = logger;
+  }
+
+  on<Name extends EngineEventName>(name: Name, listener: EngineListener<Name>): void {
+    const listeners = this.#listeners.get(name) ?? new Set();
+    this.#listeners.set(name, listeners);
+    listeners.add(listener);
+  }
+
+  off<Name extends EngineEventName>(name: Name, listener: EngineListener<Name>): void {
+    this.#listeners.get(name)?.delete(listener);
+  }
+
+  emit<Name extends EngineEventName>(name: Name, event: EngineEvents[Name]): void {
+    for (const listener of this.#listeners.get(name) ?? []) {
+      try {
+        (listener as EngineListener<Name>)(event);
+      } catch (error) {
+        this.#logger.error({ event: name }, `A listener of '${name}' threw: ${messageOf(error)}`);
+      }
+    }
+  }
+}

@@ -1,0 +1,297 @@
+/**
+ * One batch on its way to SQL.
+ *
+ *   batcher ─► live ──┐
+ *                     ├─► apply (one transaction) ─► release in the log ─► clean, or dropped if it lost
+ *   replay, failures ─► backlog ──┘
+ *
+ * Order of steps, and why a crash between any two is harmless: the archive commits, then the log forgets,
+ * then the entry may leave memory. Before the release the log still holds the write, and applying it again
+ * changes nothing.
+ *
+ * Two batches are on their way at a time, so that the archive never idles while this thread prepares the
+ * next one. A live batch and one of the backlog take turns: a drain does not starve those who write now.
+ */
+import { messageOf, SyncEngineError } from '../base/errors.js';
+import { step } from '../base/steps.js';
+import { type FlushReason, HybridBatcher } from '../batching/hybrid-batcher.js';
+import type { HybridClock } from '../item/hybrid-clock.js';
+import type { Revision } from '../item/revision.js';
+import type { Entry } from '../memory/entry.js';
+import type { MemoryCache } from '../memory/memory-cache.js';
+import type { SystemPorts, Timer } from '../ports/ports.js';
+import { APPLY_EXISTED, APPLY_STORED, APPLY_UNCHANGED, type ApplyResult } from '../storage/archive-store.js';
+import type { GuardedArchive } from '../storage/guarded-archive.js';
+import type { WriteAheadLog } from '../wal/write-ahead-log.js';
+import type { DamagedIds } from './damaged-ids.js';
+import type { FlushBarrier } from './flush-barrier.js';
+
+const BATCHES_UNDER_WAY_MAX = 2;
+/** Wait after a failed batch while the breaker has not yet opened: from, and to. */
+const RETRY_MS_MIN = 50;
+const RETRY_MS_MAX = 150;
+
+export interface FlusherConfig {
+  readonly batchFlushMs: number;
+  readonly batchFlushCount: number;
+  readonly batchFlushBytes: number;
+  readonly walDrainBatchSize: number;
+  readonly walMode: 'always' | 'outage';
+}
+
+export interface FlusherParts {
+  readonly memory: MemoryCache;
+  readonly archive: GuardedArchive;
+  readonly log: WriteAheadLog | undefined;
+  readonly clock: HybridClock;
+  readonly damaged: DamagedIds;
+  readonly ports: SystemPorts;
+  /** A batch failed; nobody waits for this error itself. */
+  readonly failed: (error: SyncEngineError) => void;
+}
+
+export class Flusher {
+  readonly #config: FlusherConfig;
+  readonly #parts: FlusherParts;
+  readonly #batcher: HybridBatcher<Entry>;
+  readonly #live = new Set<Entry>();
+  readonly #backlog = new Set<Entry>();
+  #backlogCursor: Iterator<Entry> | undefined;
+  #backlogsTurn = false;
+  #underWay = 0;
+  #ageTimer: Timer | undefined;
+  #retryTimer: Timer | undefined;
+  #stopped = false;
+  #whenDrained: (() => void)[] = [];
+
+  constructor(config: FlusherConfig, parts: FlusherParts) {
+    this.#config = config;
+    this.#parts = parts;
+    this.#batcher = new HybridBatcher<Entry>(
+      {
+        flushMs: config.batchFlushMs,
+        flushCount: config.batchFlushCount,
+        flushBytes: config.batchFlushBytes,
+      },
+      parts.ports,
+    );
+  }
+
+  /** Whether what failed, or was found in the log, is still being brought to SQL. */
+  get draining(): boolean {
+    return this.#backlog.size > 0;
+  }
+
+  /** Takes an entry that was just written. */
+  add(entry: Entry): void {
+    switch (entry.lane) {
+      case 'live':
+        return; // Its turn comes, and then its newest revision is taken.
+      case 'backlog':
+        if (!this.#parts.archive.available) return;
+        this.#backlog.delete(entry);
+        break;
+      default:
+    }
+    entry.lane = 'batch';
+    const reason = this.#batcher.add(entry);
+    if (reason !== undefined) this.#batchReady();
+    else this.#ageTimer ??= this.#parts.ports.scheduler.after(this.#config.batchFlushMs, () => this.#aged());
+  }
+
+  /** Takes an entry that the log held at start. */
+  addToBacklog(entry: Entry): void {
+    entry.lane = 'backlog';
+    this.#backlog.add(entry);
+  }
+
+  /** Sends what is there without waiting for count, bytes or age. */
+  force(reason: FlushReason): void {
+    const batch = this.#batcher.forceFlush(reason);
+    if (batch !== undefined) this.#enqueue(batch.items);
+    this.pump();
+  }
+
+  /** Starts as many batches as may be under way. Called whenever something may have changed. */
+  pump(): void {
+    if (this.#stopped || this.#retryTimer !== undefined) return;
+    while (this.#underWay < BATCHES_UNDER_WAY_MAX && this.#parts.archive.available) {
+      const entries = this.#nextEntries();
+      if (entries.length === 0) return;
+      void this.#flush(entries);
+    }
+  }
+
+  /**
+   * Everything that is dirty now is to be stored. `barrier` is told of each entry; it ends by itself where
+   * there is nothing to wait for.
+   */
+  raise(barrier: FlushBarrier): void {
+    for (const entry of this.#parts.memory.dirty) {
+      if (entry.storedVersion < entry.revision.version) barrier.waitFor(entry);
+    }
+    barrier.armed();
+    this.force('manual');
+  }
+
+  /** Resolves when nothing is dirty any more, or the flusher was stopped. */
+  drained(): Promise<void> {
+    if (this.#parts.memory.dirtyCount === 0 || this.#stopped) return Promise.resolve();
+    return new Promise((resolve) => this.#whenDrained.push(resolve));
+  }
+
+  /** Nothing is taken any more; what is under way ends by itself. */
+  stop(): void {
+    this.#stopped = true;
+    this.#ageTimer?.cancel();
+    this.#retryTimer?.cancel();
+    this.#wakeDrained();
+  }
+
+  #aged(): void {
+    this.#ageTimer = undefined;
+    if (this.#batcher.stats.items > 0) this.force('time');
+  }
+
+  #batchReady(): void {
+    const batch = this.#batcher.takeIfReady();
+    if (batch !== undefined) this.#enqueue(batch.items);
+    this.#ageTimer?.cancel();
+    this.#ageTimer = undefined;
+    this.pump();
+  }
+
+  #enqueue(entries: readonly Entry[]): void {
+    const outage = !this.#parts.archive.available;
+    for (const entry of entries) {
+      if (entry.lane !== 'batch') continue;
+      entry.lane = outage ? 'backlog' : 'live';
+      (outage ? this.#backlog : this.#live).add(entry);
+    }
+  }
+
+  #nextEntries(): Entry[] {
+    const fromBacklog = this.#backlogsTurn ? this.#backlog.size > 0 : this.#live.size === 0;
+    this.#backlogsTurn = !fromBacklog;
+    return fromBacklog
+      ? this.#take(this.#backlog, this.#config.walDrainBatchSize)
+      : this.#take(this.#live, this.#config.batchFlushCount);
+  }
+
+  #take(lane: Set<Entry>, countMax: number): Entry[] {
+    const taken: Entry[] = [];
+    let bytes = 0;
+    const cursor = this.#cursorOf(lane);
+    while (taken.length < countMax && bytes < this.#config.batchFlushBytes) {
+      const next = cursor.next();
+      if (next.done === true) {
+        this.#backlogCursor = lane === this.#backlog ? undefined : this.#backlogCursor;
+        break;
+      }
+      const entry = next.value;
+      lane.delete(entry);
+      entry.lane = 'none';
+      const { version } = entry.revision;
+      if (!entry.dirty || entry.storedVersion >= version || entry.flushingVersion === version) continue;
+      taken.push(entry);
+      bytes += entry.sizeBytes;
+    }
+    return taken;
+  }
+
+  /** The backlog can be long: its cursor is kept, since a new one would walk over all that was deleted. */
+  #cursorOf(lane: Set<Entry>): Iterator<Entry> {
+    if (lane !== this.#backlog) return lane.values();
+    this.#backlogCursor ??= lane.values();
+    return this.#backlogCursor;
+  }
+
+  async #flush(entries: readonly Entry[]): Promise<void> {
+    this.#underWay++;
+    const revisions: Revision[] = [];
+    for (const entry of entries) {
+      revisions.push(entry.revision);
+      entry.flushingVersion = entry.revision.version;
+    }
+    step('flush.taken');
+    let result: ApplyResult | undefined;
+    try {
+      result = await this.#parts.archive.apply(revisions);
+    } catch (error) {
+      this.#underWay--;
+      this.#putBack(entries, revisions, error);
+      return;
+    }
+    this.#underWay--;
+    step('flush.applied');
+    this.#applied(entries, revisions, result);
+    this.pump();
+  }
+
+  #applied(entries: readonly Entry[], revisions: readonly Revision[], result: ApplyResult): void {
+    const positions: number[] = [];
+    for (let at = 0; at < entries.length; at++) {
+      const entry = entries[at] as Entry;
+      const { id, version } = revisions[at] as Revision;
+      const flags = result.flags[at] as number;
+      const won = (flags & APPLY_STORED) !== 0;
+      if (entry.flushingVersion === version) entry.flushingVersion = 0;
+      if (version > entry.storedVersion) entry.storedVersion = version;
+      // Whether a row existed before is not known of a write that the archive already held.
+      const existed = (flags & APPLY_UNCHANGED) !== 0 ? undefined : (flags & APPLY_EXISTED) !== 0;
+      entry.acknowledgeStored(version, won, existed);
+      if (entry.logPosition !== 0 && entry.loggedVersion <= version) {
+        positions.push(entry.logPosition);
+        entry.logPosition = 0;
+      }
+      for (const position of this.#parts.damaged.resolve(id)) positions.push(position);
+      if (won) continue;
+      // A newer row is in SQL: reads must find that one from now on.
+      this.#parts.clock.merge(result.newer.get(at) ?? 0);
+      if (entry.revision === revisions[at]) this.#parts.memory.drop(entry);
+    }
+    const clean = (): void => this.#settle(entries, revisions);
+    if (this.#parts.log === undefined) clean();
+    else this.#parts.log.release(positions, clean);
+  }
+
+  /** Stored and released: what is still the newest of its id turns clean. */
+  #settle(entries: readonly Entry[], revisions: readonly Revision[]): void {
+    for (let at = 0; at < entries.length; at++) {
+      const entry = entries[at] as Entry;
+      if (entry.dirty && entry.revision === revisions[at]) this.#parts.memory.settle(entry);
+    }
+    step('release.clean');
+    if (this.#parts.memory.dirtyCount === 0) this.#wakeDrained();
+  }
+
+  #putBack(entries: readonly Entry[], revisions: readonly Revision[], error: unknown): void {
+    for (let at = 0; at < entries.length; at++) {
+      const entry = entries[at] as Entry;
+      const { version } = revisions[at] as Revision;
+      if (entry.flushingVersion === version) entry.flushingVersion = 0;
+      if (!entry.dirty || entry.storedVersion >= entry.revision.version) continue;
+      if (entry.lane === 'none') this.addToBacklog(entry);
+      if (this.#config.walMode === 'outage') this.#parts.log?.append(entry);
+    }
+    if (this.#stopped) return;
+    this.#parts.failed(
+      error instanceof SyncEngineError
+        ? error
+        : new SyncEngineError('TIER_UNAVAILABLE', `A batch failed: ${messageOf(error)}`, { cause: error }),
+    );
+    // With the breaker open the next attempt comes with its closing; before that, after a short wait.
+    const { scheduler, random } = this.#parts.ports;
+    const wait = RETRY_MS_MIN + random.number() * (RETRY_MS_MAX - RETRY_MS_MIN);
+    this.#retryTimer ??= scheduler.after(wait, () => {
+      this.#retryTimer = undefined;
+      this.pump();
+    });
+  }
+
+  #wakeDrained(): void {
+    const waiting = this.#whenDrained;
+    this.#whenDrained = [];
+    for (const wake of waiting) wake();
+  }
+}

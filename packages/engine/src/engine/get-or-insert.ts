@@ -1,0 +1,71 @@
+/**
+ * The item of an id, or what a factory makes of it. Concurrent calls for one id share one factory call.
+ *
+ * Invariant: a value that was loaded before a write of the id began is not submitted after it (`loads.ts`).
+ * So a delete during the load is not undone by what it deleted.
+ */
+import type { SubmitOptions, SubmitReceipt } from '../config/submit-options.js';
+import { SyncItem } from '../item/sync-item.js';
+import type { MemoryCache } from '../memory/memory-cache.js';
+import type { Load, Loads } from './loads.js';
+
+export type LoadFactory = (id: string, signal: AbortSignal) => Promise<SyncItem> | SyncItem;
+
+/** How often a load that a write overtook is made again before its value is returned, not submitted. */
+const LOADS_MAX = 3;
+
+export interface LoadParts {
+  readonly memory: MemoryCache;
+  readonly loads: Loads;
+  readonly get: (id: string) => Promise<SyncItem | undefined>;
+  readonly submit: (item: SyncItem, options: SubmitOptions | undefined) => Promise<SubmitReceipt>;
+}
+
+export function getOrInsert(
+  id: string,
+  factory: LoadFactory,
+  options: SubmitOptions | undefined,
+  parts: LoadParts,
+): Promise<SyncItem> {
+  const found = parts.memory.read(id);
+  if (found !== undefined && !found.revision.deleted) return Promise.resolve(found.item);
+  const underWay = parts.loads.find(id)?.promise;
+  if (underWay !== undefined) return underWay;
+  const load = parts.loads.begin(id);
+  load.promise = run(id, factory, options, load, parts).finally(() => parts.loads.end(id));
+  return load.promise;
+}
+
+async function run(
+  id: string,
+  factory: LoadFactory,
+  options: SubmitOptions | undefined,
+  load: Load,
+  parts: LoadParts,
+): Promise<SyncItem> {
+  for (let attempt = 1; ; attempt++) {
+    load.overtaken = false;
+    const found = await parts.get(id);
+    if (found !== undefined) return found;
+    const made = await callFactory(id, factory, options?.signal);
+    if (load.overtaken) {
+      if (attempt < LOADS_MAX) continue;
+      return made;
+    }
+    const { version } = await parts.submit(made, options);
+    const entry = parts.memory.find(id);
+    return entry !== undefined && entry.revision.version === version ? entry.item : made;
+  }
+}
+
+async function callFactory(
+  id: string,
+  factory: LoadFactory,
+  signal: AbortSignal | undefined,
+): Promise<SyncItem> {
+  const made = await factory(id, signal ?? new AbortController().signal);
+  if (!(made instanceof SyncItem) || made.id !== id) {
+    throw new TypeError('The factory must return a SyncItem with the id that it was called with.');
+  }
+  return made;
+}

@@ -1,0 +1,97 @@
+/** What `healthCheck` answers: for each part how it is, and in `warnings` what an operator should know. */
+import type { MemoryStats } from '../memory/memory-cache.js';
+import type { CircuitState } from '../resilience/circuit-breaker.js';
+import type { ArchiveHealth } from '../storage/guarded-archive.js';
+import type { LogStatus, WalStats } from '../wal/write-ahead-log.js';
+import type { EngineState } from './lifecycle.js';
+
+export interface BackendHealth {
+  readonly connected: boolean;
+  /** Of the last call that was answered. */
+  readonly latencyMs?: number;
+  readonly circuit: CircuitState;
+  readonly lastError?: string;
+}
+
+export interface HealthCheck {
+  /** Running, and every configured part answers. */
+  readonly healthy: boolean;
+  readonly state: EngineState;
+  /** Reads and writes are taken. */
+  readonly ready: boolean;
+  readonly acceptingWrites: boolean;
+  /** Share of the memory budget that cannot be evicted, 0 to 1. */
+  readonly memoryPressure: number;
+  readonly l1Items: number;
+  readonly l1Bytes: number;
+  readonly sql?: BackendHealth;
+  readonly wal?: WalStats;
+  /** One sentence each: what is wrong, what is at risk, what the engine is doing about it. */
+  readonly warnings: readonly string[];
+}
+
+export interface HealthFacts {
+  readonly state: EngineState;
+  readonly memory: MemoryStats;
+  readonly archive: ArchiveHealth | undefined;
+  readonly archiveAvailable: boolean;
+  readonly wal: WalStats | undefined;
+  readonly logStatus: LogStatus | undefined;
+  readonly logError: string | undefined;
+  readonly damagedRecords: number;
+  readonly full: boolean;
+}
+
+export function assessHealth(facts: HealthFacts): HealthCheck {
+  const { state, memory, archive, wal } = facts;
+  const running = state === 'Running';
+  const warnings = [...warningsOf(facts)];
+  const sqlWell = archive === undefined || (archive.connected && archive.circuit === 'closed');
+  const logWell = facts.logStatus === undefined || facts.logStatus === 'open';
+  return {
+    healthy: running && sqlWell && logWell && facts.damagedRecords === 0,
+    state,
+    ready: running,
+    acceptingWrites: running && !facts.full,
+    memoryPressure: memory.dirtyBytes / memory.bytesMax,
+    l1Items: memory.items,
+    l1Bytes: memory.bytes,
+    ...(archive === undefined ? undefined : { sql: backendHealth(archive) }),
+    ...(wal === undefined ? undefined : { wal }),
+    warnings,
+  };
+}
+
+function backendHealth(archive: ArchiveHealth): BackendHealth {
+  return {
+    connected: archive.connected,
+    circuit: archive.circuit,
+    ...(archive.latencyMs === undefined ? undefined : { latencyMs: archive.latencyMs }),
+    ...(archive.lastError === undefined ? undefined : { lastError: archive.lastError }),
+  };
+}
+
+function* warningsOf(facts: HealthFacts): Generator<string> {
+  const { archive, memory } = facts;
+  const waiting = `${memory.dirtyItems} writes wait`;
+  if (archive !== undefined && !facts.archiveAvailable) {
+    const safety =
+      facts.logStatus === 'open'
+        ? 'in the log, safe from a crash'
+        : 'in memory only: a crash would lose them';
+    yield `SQL is not reachable (${archive.lastError ?? 'not connected'}). ${waiting} ${safety}; ids that are not in memory are refused, not called missing. It is probed every second.`;
+  }
+  yield* archive?.warnings ?? [];
+  if (facts.logStatus === 'full') {
+    yield `The log's disk is full (${facts.logError ?? ''}). Writes are acknowledged by SQL instead, while it answers. The log is tried again every second; free space on its disk.`;
+  }
+  if (facts.logStatus === 'failed') {
+    yield `The log has failed (${facts.logError ?? ''}). Writes are acknowledged by SQL instead, while it answers. The log is opened and verified again every second.`;
+  }
+  if (facts.damagedRecords > 0) {
+    yield `${facts.damagedRecords} acknowledged records in the log are damaged. Their ids are refused with CORRUPTION until they are written again.`;
+  }
+  if (facts.full) {
+    yield `Memory or the log is full of writes that SQL has not taken; new writes are refused with BACKPRESSURE. ${waiting}.`;
+  }
+}

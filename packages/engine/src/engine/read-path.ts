@@ -1,0 +1,147 @@
+/**
+ * A read that memory could not answer.
+ *
+ *   pending and L1 (the caller looked) ─► one flight per id ─► one SQL read for all misses of this turn
+ *                                                             │
+ *                                promote into L1, unless a write overtook the flight
+ *
+ * Invariant: a flight's value enters memory only if no submit or delete of the id was called since the
+ * flight began. So a value read before a write can never hide the write.
+ */
+import { SyncEngineError } from '../base/errors.js';
+import type { HybridClock } from '../item/hybrid-clock.js';
+import type { Revision } from '../item/revision.js';
+import { itemOf, type SyncItem } from '../item/sync-item.js';
+import type { MemoryCache } from '../memory/memory-cache.js';
+import type { SystemPorts } from '../ports/ports.js';
+import type { GuardedArchive } from '../storage/guarded-archive.js';
+
+const IDS_PER_READ_MAX = 1000;
+
+class Flight {
+  readonly id: string;
+  readonly promise: Promise<SyncItem | undefined>;
+  resolve!: (item: SyncItem | undefined) => void;
+  reject!: (error: SyncEngineError) => void;
+  /** A write came by: the value is an answer for those who asked before it, and nothing more. */
+  detached = false;
+
+  constructor(id: string) {
+    this.id = id;
+    this.promise = new Promise((resolve, reject) => {
+      this.resolve = resolve;
+      this.reject = reject;
+    });
+  }
+}
+
+export interface ReadParts {
+  readonly memory: MemoryCache;
+  /** Without one the engine is memory only, and what memory does not hold does not exist. */
+  readonly archive: GuardedArchive | undefined;
+  readonly clock: HybridClock;
+  readonly ports: SystemPorts;
+  readonly corrupt: (id: string) => void;
+}
+
+export class ReadPath {
+  readonly #parts: ReadParts;
+  readonly #flights = new Map<string, Flight>();
+  #waiting: Flight[] = [];
+
+  constructor(parts: ReadParts) {
+    this.#parts = parts;
+  }
+
+  /** A read of an id that memory does not hold. Joins a flight of the same id. */
+  miss(id: string): Promise<SyncItem | undefined> {
+    if (this.#parts.archive === undefined) return Promise.resolve(undefined);
+    const flight = this.#flights.get(id);
+    if (flight !== undefined) return flight.promise;
+    return this.#begin(id).promise;
+  }
+
+  /** Asks SQL although memory may hold the id. A write that is still pending is newer, and is the answer. */
+  fresh(id: string): Promise<SyncItem | undefined> {
+    const entry = this.#parts.memory.find(id);
+    if (entry?.dirty === true || this.#parts.archive === undefined) {
+      return Promise.resolve(entry === undefined || entry.revision.deleted ? undefined : entry.item);
+    }
+    // An earlier flight may have read before this call: nobody who comes now may join it.
+    this.detach(id);
+    return this.#begin(id).promise;
+  }
+
+  /** A write of `id` is being taken. */
+  detach(id: string): void {
+    if (this.#flights.size === 0) return;
+    const flight = this.#flights.get(id);
+    if (flight === undefined) return;
+    flight.detached = true;
+    this.#flights.delete(id);
+  }
+
+  #begin(id: string): Flight {
+    const flight = new Flight(id);
+    this.#flights.set(id, flight);
+    if (this.#waiting.length === 0) this.#parts.ports.scheduler.soon(() => this.#send());
+    this.#waiting.push(flight);
+    return flight;
+  }
+
+  #send(): void {
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (let at = 0; at < waiting.length; at += IDS_PER_READ_MAX) {
+      void this.#read(waiting.slice(at, at + IDS_PER_READ_MAX));
+    }
+  }
+
+  async #read(flights: readonly Flight[]): Promise<void> {
+    const archive = this.#parts.archive as GuardedArchive;
+    let rows: (Revision | SyncEngineError | undefined)[];
+    try {
+      rows = await archive.getMany(flights.map((flight) => flight.id));
+    } catch (cause) {
+      for (const flight of flights) {
+        this.#land(flight);
+        flight.reject(unavailable(flight.id, cause));
+      }
+      return;
+    }
+    for (let at = 0; at < flights.length; at++) this.#answer(flights[at] as Flight, rows[at]);
+  }
+
+  #answer(flight: Flight, row: Revision | SyncEngineError | undefined): void {
+    this.#land(flight);
+    if (row instanceof SyncEngineError) {
+      this.#parts.corrupt(flight.id);
+      flight.reject(row);
+      return;
+    }
+    if (row === undefined) {
+      flight.resolve(undefined);
+      return;
+    }
+    this.#parts.clock.merge(row.version);
+    if (flight.detached) {
+      flight.resolve(row.deleted ? undefined : itemOf(row, undefined));
+      return;
+    }
+    const newest = this.#parts.memory.promote(row);
+    if (newest.deleted) flight.resolve(undefined);
+    else flight.resolve(this.#parts.memory.find(flight.id)?.item ?? itemOf(newest, undefined));
+  }
+
+  #land(flight: Flight): void {
+    if (this.#flights.get(flight.id) === flight) this.#flights.delete(flight.id);
+  }
+}
+
+function unavailable(id: string, cause: unknown): SyncEngineError {
+  return new SyncEngineError(
+    'TIER_UNAVAILABLE',
+    'SQL cannot be asked for this id and no higher tier holds it, so whether it exists is unknown. Try again; healthCheck() says what SQL is doing.',
+    { context: { tier: 'sql', id }, cause },
+  );
+}

@@ -1,0 +1,45 @@
+/**
+ * Start from what a log holds: every record becomes a dirty entry again and joins the backlog, as if it had
+ * just been submitted with its old version. Applying one that SQL already has changes nothing.
+ */
+import type { HybridClock } from '../item/hybrid-clock.js';
+import { isNewer } from '../item/order.js';
+import type { Revision } from '../item/revision.js';
+import type { MemoryCache } from '../memory/memory-cache.js';
+import type { LogContents } from '../wal/record-store.js';
+import type { WriteAheadLog } from '../wal/write-ahead-log.js';
+import type { Flusher } from './flush.js';
+
+export async function replay(
+  log: WriteAheadLog,
+  memory: MemoryCache,
+  flusher: Flusher,
+  clock: HybridClock,
+): Promise<LogContents> {
+  const replaced: number[] = [];
+  const contents = await log.load((revision, position) => {
+    clock.merge(revision.version);
+    const older = takeRecord(revision, position, memory, flusher);
+    if (older !== undefined) replaced.push(older);
+  });
+  if (replaced.length > 0) log.release(replaced, () => {});
+  return contents;
+}
+
+/** Returns the position of the record that need not be kept, where the log held two of one id. */
+function takeRecord(
+  revision: Revision,
+  position: number,
+  memory: MemoryCache,
+  flusher: Flusher,
+): number | undefined {
+  const present = memory.find(revision.id);
+  if (present !== undefined && !isNewer(revision, present.revision)) return position;
+  const older = present === undefined || present.logPosition === 0 ? undefined : present.logPosition;
+  const entry = memory.write(revision);
+  entry.logPosition = position;
+  entry.loggedVersion = revision.version;
+  entry.durableVersion = revision.version;
+  if (entry.lane === 'none') flusher.addToBacklog(entry);
+  return older;
+}

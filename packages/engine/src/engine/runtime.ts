@@ -1,0 +1,415 @@
+/**
+ * The parts of one engine, wired, and what happens to them over time: start, maintenance, failures, shutdown.
+ * The facade (`sync-engine.ts`) checks arguments and calls the parts.
+ */
+import { CircuitError, messageOf, SyncEngineError } from '../base/errors.js';
+import { step } from '../base/steps.js';
+import type { ResolvedConfig } from '../config/config.js';
+import { HybridClock } from '../item/hybrid-clock.js';
+import { makeOrigin } from '../item/origin.js';
+import { MemoryCache } from '../memory/memory-cache.js';
+import type { Timer } from '../ports/ports.js';
+import type { CircuitState } from '../resilience/circuit-breaker.js';
+import type { ArchiveInfo } from '../storage/archive-store.js';
+import { GuardedArchive } from '../storage/guarded-archive.js';
+import type { DamagedRecord, LogMeta } from '../wal/record-store.js';
+import { type LogStatus, WriteAheadLog } from '../wal/write-ahead-log.js';
+import { composeArchive, composeRecordStore, type Ports } from './compose.js';
+import { DamagedIds } from './damaged-ids.js';
+import { Emitter } from './events.js';
+import { Flusher } from './flush.js';
+import { FlushBarrier } from './flush-barrier.js';
+import { assessHealth, type HealthCheck } from './health.js';
+import { type EngineState, type LifecycleEvent, transition } from './lifecycle.js';
+import { Loads } from './loads.js';
+import { ReadPath } from './read-path.js';
+import { replay } from './recovery.js';
+import { WritePath } from './write-path.js';
+
+const MAINTENANCE_MS = 1000;
+
+export interface ShutdownResult {
+  readonly flushed: number;
+  /** Writes that are not in SQL. With a log they are there and continue at the next start. */
+  readonly remaining: number;
+}
+
+export class EngineRuntime {
+  readonly config: ResolvedConfig;
+  readonly ports: Ports;
+  readonly emitter: Emitter;
+  readonly memory: MemoryCache;
+  readonly clock: HybridClock;
+  readonly loads = new Loads();
+  readonly damaged = new DamagedIds();
+  readonly archive: GuardedArchive | undefined;
+  readonly log: WriteAheadLog | undefined;
+  readonly flusher: Flusher | undefined;
+  readonly reads: ReadPath;
+  #writes: WritePath | undefined;
+  #state: EngineState = 'Created';
+  #maintenance: Timer | undefined;
+  #started: Promise<void> | undefined;
+  #closed: Promise<ShutdownResult> | undefined;
+  readonly #barriers = new Set<FlushBarrier>();
+  /** Called when SQL or the log changes while a shutdown drains. */
+  #drainChanged: (() => void) | undefined;
+
+  constructor(config: ResolvedConfig, ports: Ports) {
+    this.config = config;
+    this.ports = ports;
+    this.emitter = new Emitter(ports.logger);
+    this.memory = new MemoryCache(config.l1MaxBytes);
+    this.clock = new HybridClock(ports.clock);
+    this.archive = this.#makeArchive();
+    this.log = this.#makeLog();
+    this.flusher = this.#makeFlusher();
+    this.reads = new ReadPath({
+      memory: this.memory,
+      archive: this.archive,
+      clock: this.clock,
+      ports,
+      corrupt: (id) => this.corrupt('sql', id),
+    });
+  }
+
+  get state(): EngineState {
+    return this.#state;
+  }
+
+  /** Exists from state `Running` on. */
+  get writes(): WritePath {
+    return this.#writes as WritePath;
+  }
+
+  // ── Start ──────────────────────────────────────────────────────────────────────────────────────────────
+
+  start(signal: AbortSignal | undefined): Promise<void> {
+    this.#go('start');
+    this.#started = this.#start(signal);
+    return this.#started;
+  }
+
+  async #start(signal: AbortSignal | undefined): Promise<void> {
+    try {
+      const meta = await this.#openLog();
+      step('start.log-opened');
+      this.#assertStarting(signal);
+      await this.#openArchive(meta);
+      step('start.archive-opened');
+      this.#assertStarting(signal);
+      this.#go('connected');
+      await this.#indexLog();
+      step('start.log-indexed');
+      this.#assertStarting(signal);
+      this.#go('logIndexed');
+      this.#go('redisCompared');
+      this.#go('warmedUp');
+      this.#writes = this.#makeWrites(this.#originOf(meta));
+      this.maintain();
+      this.#go('run');
+      step('start.running');
+      this.flusher?.pump();
+    } catch (error) {
+      if (this.#state !== 'ShuttingDown') this.#go('fail');
+      await this.#closeParts(this.config.sqlReadTimeoutMs);
+      throw error;
+    }
+  }
+
+  async #openLog(): Promise<LogMeta | undefined> {
+    if (this.log === undefined) {
+      if (this.archive === undefined) {
+        this.ports.logger.warn(
+          {},
+          'sqlUrl is not set: items live in memory only and are lost with the process.',
+        );
+      }
+      return undefined;
+    }
+    const meta = await this.log.open({
+      nodeId: this.config.nodeId,
+      newLogId: hex(this.ports.random.bytes(16)),
+      newNodeId: hex(this.ports.random.bytes(5)),
+    });
+    this.clock.merge(meta.clockMark);
+    return meta;
+  }
+
+  async #openArchive(meta: LogMeta | undefined): Promise<void> {
+    if (this.archive === undefined) return;
+    const expectedId = meta?.archiveId;
+    const { allowNewArchive } = this.config;
+    try {
+      await this.archive.open({
+        expectedId,
+        mayCreate: expectedId === undefined || allowNewArchive,
+        mayDiffer: allowNewArchive,
+      });
+    } catch (error) {
+      if (!isAway(error) || !this.config.startDegraded) throw error;
+      this.ports.logger.warn({ tier: 'sql' }, `Starting without SQL: ${messageOf(error)}`);
+    }
+  }
+
+  async #indexLog(): Promise<void> {
+    const { log, flusher } = this;
+    if (log === undefined || flusher === undefined) return;
+    const contents = await replay(log, this.memory, flusher, this.clock);
+    this.#noteDamage(contents.damaged);
+    // The first mark must be durable before the first version is stamped.
+    this.#keepMark();
+    await log.settled();
+    if (log.status !== 'open')
+      throw log.lastError ?? new SyncEngineError('WAL_FAILED', 'The log was closed.');
+  }
+
+  #assertStarting(signal: AbortSignal | undefined): void {
+    if (this.#state === 'ShuttingDown') {
+      throw new SyncEngineError('ENGINE_STATE', 'The engine was shut down while it was starting.');
+    }
+    if (signal?.aborted === true)
+      throw new SyncEngineError('ABORTED', 'The caller gave up during the start.');
+  }
+
+  // ── Shutdown ───────────────────────────────────────────────────────────────────────────────────────────
+
+  shutdown(deadlineMs: number): Promise<ShutdownResult> {
+    this.#closed ??= this.#close(deadlineMs);
+    return this.#closed;
+  }
+
+  async #close(deadlineMs: number): Promise<ShutdownResult> {
+    if (this.#state === 'Failed') return { flushed: 0, remaining: this.memory.dirtyCount };
+    const endAt = this.ports.clock.monotonic() + deadlineMs;
+    const left = (): number => Math.max(1, endAt - this.ports.clock.monotonic());
+    this.#go('shutdown');
+    await this.#started?.catch(() => {});
+    const pending = this.memory.dirtyCount;
+    if (pending > 0) await this.#drain(left());
+    const remaining = this.memory.dirtyCount;
+    await this.#closeParts(left());
+    this.#go('closed');
+    return { flushed: pending - remaining, remaining };
+  }
+
+  /** Until all is stored. Where SQL is away and the log holds everything, there is nothing to wait for. */
+  async #drain(deadlineMs: number): Promise<void> {
+    const { flusher, log, archive, memory } = this;
+    if (flusher === undefined) return;
+    flusher.force('shutdown');
+    for (const entry of memory.dirty) {
+      const newest = entry.revision.version;
+      if (entry.storedVersion < newest && entry.loggedVersion < newest) log?.append(entry);
+    }
+    const drained = new Promise<void>((resolve) => {
+      this.#drainChanged = () => {
+        if (log?.status === 'open' && archive?.available !== true) resolve();
+      };
+      this.#drainChanged();
+      void flusher.drained().then(resolve);
+    });
+    await this.#within(deadlineMs, drained);
+    this.#drainChanged = undefined;
+  }
+
+  async #closeParts(deadlineMs: number): Promise<void> {
+    this.#maintenance?.cancel();
+    this.flusher?.stop();
+    if (this.log !== undefined) await this.#within(deadlineMs, this.log.settled());
+    const error = this.#closedError();
+    this.#writes?.failAll(error);
+    for (const barrier of [...this.#barriers]) barrier.fail(error);
+    await Promise.all([
+      this.archive?.close(deadlineMs),
+      this.log === undefined ? undefined : this.#within(deadlineMs, this.log.close()),
+    ]);
+  }
+
+  async #within(deadlineMs: number, work: Promise<void>): Promise<void> {
+    let timer: Timer | undefined;
+    const late = new Promise<void>((resolve) => {
+      timer = this.ports.scheduler.after(deadlineMs, resolve);
+    });
+    await Promise.race([work, late]);
+    timer?.cancel();
+  }
+
+  #closedError(): SyncEngineError {
+    const fate =
+      this.log === undefined
+        ? 'It was pending in memory only.'
+        : 'What the log holds of it continues at the next start.';
+    return new SyncEngineError(
+      'ENGINE_STATE',
+      `The engine was shut down before the write reached its level. ${fate}`,
+      {
+        outcome: 'indeterminate',
+        context: { state: this.#state },
+      },
+    );
+  }
+
+  // ── While it runs ──────────────────────────────────────────────────────────────────────────────────────
+
+  /** One round of maintenance; plans the next. */
+  maintain(): void {
+    this.memory.coarseNow = this.ports.clock.now();
+    this.#keepMark();
+    this.#maintenance?.cancel();
+    this.#maintenance = this.ports.scheduler.after(MAINTENANCE_MS, () => this.maintain(), false);
+  }
+
+  /** Resolves when everything that is dirty now is stored. */
+  flush(timeoutMs: number, signal: AbortSignal | undefined): Promise<void> {
+    if (this.flusher === undefined) return Promise.resolve();
+    const refusal = this.archive?.refusal;
+    if (refusal !== undefined) return Promise.reject(refusal);
+    const barrier = new FlushBarrier(timeoutMs, signal, this.ports, (ended) => this.#barriers.delete(ended));
+    this.#barriers.add(barrier);
+    this.flusher.raise(barrier);
+    return barrier.promise;
+  }
+
+  health(): HealthCheck {
+    const { archive, log, memory, config } = this;
+    const { dirtyCount, dirtyBytes } = memory;
+    const memoryFull = archive !== undefined && dirtyBytes >= config.l1MaxBytes;
+    const logFull =
+      log !== undefined && (dirtyCount >= config.walMaxItems || dirtyBytes >= config.walMaxBytes);
+    return assessHealth({
+      state: this.#state,
+      memory: memory.stats,
+      archive: archive?.health,
+      archiveAvailable: archive?.available ?? true,
+      wal: log === undefined ? undefined : log.stats(dirtyBytes, this.flusher?.draining === true),
+      logStatus: log?.status,
+      logError: log?.lastError?.message,
+      damagedRecords: this.damaged.count,
+      full: memoryFull || logFull,
+    });
+  }
+
+  corrupt(tier: 'memory' | 'wal' | 'sql', id: string | undefined): void {
+    this.ports.logger.error({ tier, id }, 'Damaged bytes were found and not served.');
+    this.emitter.emit('corruption', { tier, id });
+  }
+
+  #archiveConnected(info: ArchiveInfo): void {
+    this.clock.merge(info.highVersion);
+    // Queued before any release, and the log keeps the order: it never forgets a record without knowing
+    // which archive took it.
+    this.log?.keep({ archiveId: info.archiveId });
+  }
+
+  #circuitChanged(state: CircuitState): void {
+    this.ports.logger.warn({ tier: 'sql', circuit: state }, `The breaker of SQL is ${state}.`);
+    this.emitter.emit('circuit', { backend: 'sql', state });
+    if (state === 'open') {
+      const error = new CircuitError('sql', MAINTENANCE_MS);
+      for (const barrier of [...this.#barriers]) barrier.fail(error);
+    } else {
+      this.flusher?.pump();
+    }
+    this.#drainChanged?.();
+  }
+
+  #logStatusChanged(status: LogStatus, error: SyncEngineError | undefined): void {
+    if (error === undefined) this.ports.logger.info({ tier: 'wal' }, `The log is ${status}.`);
+    else this.#report(error, `The log is ${status}`);
+    this.#drainChanged?.();
+  }
+
+  #noteDamage(records: readonly DamagedRecord[]): void {
+    for (const { id, position } of records) {
+      this.damaged.add(id, position);
+      this.corrupt('wal', id);
+    }
+  }
+
+  #report(error: SyncEngineError, what: string): void {
+    this.ports.logger.warn({ code: error.code, ...error.context }, `${what}: ${error.message}`);
+    this.emitter.emit('error', error);
+  }
+
+  #keepMark(): void {
+    const mark = this.log === undefined ? undefined : this.clock.markNeeded();
+    if (mark === undefined) return;
+    this.log?.keep({ clockMark: mark }, ({ clockMark }) => this.clock.markKept(clockMark ?? mark));
+  }
+
+  #go(event: LifecycleEvent): void {
+    const previous = this.#state;
+    this.#state = transition(previous, event);
+    this.ports.logger.debug({ state: this.#state, previous }, `The engine is ${this.#state}.`);
+    this.emitter.emit('state', { state: this.#state, previous });
+  }
+
+  // ── Parts ──────────────────────────────────────────────────────────────────────────────────────────────
+
+  #makeArchive(): GuardedArchive | undefined {
+    const store = composeArchive(this.config, this.ports);
+    if (store === undefined) return undefined;
+    return new GuardedArchive(store, this.config, this.ports, {
+      connected: (info) => this.#archiveConnected(info),
+      circuit: (state) => this.#circuitChanged(state),
+    });
+  }
+
+  #makeLog(): WriteAheadLog | undefined {
+    const store = composeRecordStore(this.config, this.ports);
+    if (store === undefined) return undefined;
+    return new WriteAheadLog(store, this.ports, this.memory, {
+      logged: (entry, version) => {
+        entry.durableVersion = version;
+        entry.acknowledgeLogged(version);
+      },
+      notLogged: (entry, version, error) => entry.failWaiters(version, error, 'wal'),
+      damaged: (records) => this.#noteDamage(records),
+      statusChanged: (status, error) => this.#logStatusChanged(status, error),
+    });
+  }
+
+  #makeFlusher(): Flusher | undefined {
+    if (this.archive === undefined) return undefined;
+    return new Flusher(this.config, {
+      memory: this.memory,
+      archive: this.archive,
+      log: this.log,
+      clock: this.clock,
+      damaged: this.damaged,
+      ports: this.ports,
+      failed: (error) => this.#report(error, 'A batch could not be stored and will be tried again'),
+    });
+  }
+
+  #makeWrites(origin: string): WritePath {
+    return new WritePath(this.config, {
+      memory: this.memory,
+      clock: this.clock,
+      reads: this.reads,
+      loads: this.loads,
+      log: this.log,
+      archive: this.archive,
+      flusher: this.flusher,
+      ports: this.ports,
+      origin,
+      markReached: () => this.#keepMark(),
+    });
+  }
+
+  #originOf(meta: LogMeta | undefined): string {
+    if (meta !== undefined) return makeOrigin(meta.nodeId, meta.incarnation);
+    // Nothing counts the starts of an engine without a log: a random incarnation tells them apart.
+    const random = Buffer.from(this.ports.random.bytes(9));
+    return makeOrigin(this.config.nodeId ?? hex(random.subarray(4)), random.readUInt32BE(0));
+  }
+}
+
+function isAway(error: unknown): boolean {
+  return error instanceof SyncEngineError && (error.code === 'TIER_UNAVAILABLE' || error.code === 'DEADLINE');
+}
+
+function hex(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString('hex');
+}

@@ -1,0 +1,223 @@
+/**
+ * The item that callers submit and get: bytes under an id. It never changes; `submit` stamps a copy.
+ */
+import { SyncEngineError } from '../base/errors.js';
+import { msOfVersion } from './hybrid-clock.js';
+import { isText, TEXT_LIMITS, type TextLimit } from './item-text.js';
+import { assertId } from './object-id.js';
+import { formatOrigin } from './origin.js';
+import { type ContentTypeName, contentHashOf, DEFAULT_STATE, type Revision } from './revision.js';
+
+export type ContentType = ContentTypeName;
+
+export const ContentType = {
+  /** `'json'` where the bytes parse as JSON, else `'binary'`. Parses: not for hot paths. */
+  detect(content: Uint8Array | string): ContentType {
+    try {
+      JSON.parse(typeof content === 'string' ? content : Buffer.from(content).toString('utf8'));
+      return 'json';
+    } catch {
+      return 'binary';
+    }
+  },
+};
+
+export interface SyncItemInit {
+  /** Default `'binary'`. */
+  readonly contentType?: ContentType;
+  /** 1 to 64 UTF-8 bytes; default `'default'`. */
+  readonly state?: string;
+  /** Up to 255 UTF-8 bytes. */
+  readonly homeInstanceId?: string;
+  /** W3C trace context of the write, up to 512 UTF-8 bytes each. */
+  readonly traceParent?: string;
+  readonly traceState?: string;
+}
+
+/** What the batcher needs to know of what it batches. */
+export interface BatchableItem {
+  readonly id: string;
+  readonly sizeBytes: number;
+}
+
+/** How often and when a cached item was read; kept by the cache, shown by the item. */
+export interface Usage {
+  readonly accessCount: number;
+  readonly lastAccessed: number;
+}
+
+/** Engine-internal access to what the public class keeps private; not exported from the package. */
+export let revisionOf: (item: SyncItem) => Revision;
+export let itemOf: (revision: Revision, usage: Usage | undefined) => SyncItem;
+
+/** Marks the internal way of construction. */
+const STAMPED = Symbol('stamped');
+
+export class SyncItem implements BatchableItem {
+  #revision: Revision;
+  #usage: Usage | undefined;
+
+  static {
+    revisionOf = (item) => item.#revision;
+    itemOf = (revision, usage) => {
+      const item = new SyncItem(STAMPED as never, undefined as never);
+      item.#revision = revision;
+      item.#usage = usage;
+      return item;
+    };
+  }
+
+  /**
+   * @param id Any well-formed string of 1 to 1,024 UTF-8 bytes.
+   * @param content Copied, so the caller may reuse its buffer. A string is stored as UTF-8.
+   * @throws TypeError for wrong types, `CONFIG` for a bad id or an over-long text.
+   */
+  constructor(id: string, content: Uint8Array | string, init?: SyncItemInit) {
+    if ((id as unknown) === STAMPED) {
+      this.#revision = undefined as never;
+      return;
+    }
+    assertId(id);
+    this.#revision = {
+      id,
+      version: 0,
+      origin: '',
+      deleted: false,
+      contentType: contentTypeFrom(init),
+      state: init === undefined ? DEFAULT_STATE : (textFrom(init, 'state') ?? DEFAULT_STATE),
+      content: copyOf(content),
+      contentHash: undefined,
+      homeInstanceId: init === undefined ? undefined : textFrom(init, 'homeInstanceId'),
+      traceParent: init === undefined ? undefined : textFrom(init, 'traceParent'),
+      traceState: init === undefined ? undefined : textFrom(init, 'traceState'),
+    };
+  }
+
+  /** An item of the JSON form of `value`. @throws TypeError where `value` has none (undefined, a cycle, a BigInt). */
+  static fromJson(id: string, value: unknown, init?: Omit<SyncItemInit, 'contentType'>): SyncItem {
+    const text = JSON.stringify(value);
+    if (text === undefined) throw new TypeError(`The value has no JSON form: ${typeof value}.`);
+    return new SyncItem(id, text, { ...init, contentType: 'json' });
+  }
+
+  get id(): string {
+    return this.#revision.id;
+  }
+
+  get contentType(): ContentType {
+    return this.#revision.contentType;
+  }
+
+  get state(): string {
+    return this.#revision.state;
+  }
+
+  /** The bytes; a copy. */
+  get content(): Buffer {
+    return Buffer.from(this.#revision.content);
+  }
+
+  /** Bytes of content. */
+  get sizeBytes(): number {
+    return this.#revision.content.length;
+  }
+
+  /** The content as JSON, parsed at each call. @throws SyntaxError where it is not JSON. */
+  json<T = unknown>(): T {
+    return JSON.parse(this.#revision.content.toString('utf8')) as T;
+  }
+
+  /** The content as UTF-8 text. */
+  text(): string {
+    return this.#revision.content.toString('utf8');
+  }
+
+  get homeInstanceId(): string | undefined {
+    return this.#revision.homeInstanceId;
+  }
+
+  get traceParent(): string | undefined {
+    return this.#revision.traceParent;
+  }
+
+  get traceState(): string | undefined {
+    return this.#revision.traceState;
+  }
+
+  /** Place in time of the write, `milliseconds × 2048 + counter`; `undefined` on an item not yet submitted. */
+  get version(): number | undefined {
+    return this.#stamped ? this.#revision.version : undefined;
+  }
+
+  /** Milliseconds since 1970, from the version. */
+  get updatedAt(): number | undefined {
+    return this.#stamped ? msOfVersion(this.#revision.version) : undefined;
+  }
+
+  /** Node and incarnation that stamped the write, `node#7`. */
+  get origin(): string | undefined {
+    return this.#stamped ? formatOrigin(this.#revision.origin) : undefined;
+  }
+
+  /** SHA-256 of the content, 64 hex digits; computed on first use. */
+  get contentHash(): string | undefined {
+    return this.#stamped ? contentHashOf(this.#revision) : undefined;
+  }
+
+  /** Milliseconds since 1970 of the last read from memory, exact to about a second. */
+  get lastAccessed(): number | undefined {
+    return this.#usage?.lastAccessed;
+  }
+
+  /** Reads from memory since the item is there. */
+  get accessCount(): number | undefined {
+    return this.#usage?.accessCount;
+  }
+
+  /** The same content in another state, not yet submitted. */
+  withState(state: string): SyncItem {
+    assertState(state);
+    return itemOf({ ...this.#revision, version: 0, origin: '', state }, undefined);
+  }
+
+  get #stamped(): boolean {
+    return this.#revision.version !== 0;
+  }
+}
+
+/** @throws TypeError for a non-string, `CONFIG` for a bad length or form. */
+export function assertState(state: unknown): asserts state is string {
+  checkText(state, TEXT_LIMITS.state);
+}
+
+function contentTypeFrom(init: SyncItemInit | undefined): ContentType {
+  const contentType = init?.contentType ?? 'binary';
+  if (contentType !== 'binary' && contentType !== 'json') {
+    throw new TypeError(`contentType is 'json' or 'binary'; got ${JSON.stringify(contentType)}.`);
+  }
+  return contentType;
+}
+
+function textFrom(init: SyncItemInit, field: keyof typeof TEXT_LIMITS): string | undefined {
+  const value = init[field];
+  if (value === undefined) return undefined;
+  checkText(value, TEXT_LIMITS[field]);
+  return value;
+}
+
+function checkText(value: unknown, limit: TextLimit): void {
+  if (typeof value !== 'string') throw new TypeError(`${limit.name} is a string; got ${typeof value}.`);
+  if (isText(value, limit)) return;
+  throw new SyncEngineError(
+    'CONFIG',
+    `${limit.name} has ${Buffer.byteLength(value)} UTF-8 bytes${value.isWellFormed() ? '' : ' and is not well-formed'}; it has ${limit.bytesMin} to ${limit.bytesMax} well-formed ones.`,
+  );
+}
+
+function copyOf(content: unknown): Buffer {
+  if (typeof content === 'string') return Buffer.from(content, 'utf8');
+  if (content instanceof Uint8Array) return Buffer.from(content);
+  throw new TypeError(
+    `Content is a Uint8Array or a string; got ${content === null ? 'null' : typeof content}. For a value use SyncItem.fromJson.`,
+  );
+}

@@ -1,0 +1,226 @@
+/**
+ * Any archive, made safe to depend on: opened once with its identity checked, every call within a deadline,
+ * a breaker in front, and a probe that reopens it. The store behind stays naive.
+ *
+ * Invariant: no call waits longer than its deadline, and a call that was given up keeps no one waiting: its
+ * late answer is dropped, and what it may still do is harmless, because `apply` is idempotent and keeps the
+ * order.
+ */
+import { CircuitError, messageOf, SyncEngineError } from '../base/errors.js';
+import type { Revision } from '../item/revision.js';
+import type { SystemPorts, Timer } from '../ports/ports.js';
+import { CircuitBreaker, type CircuitState, DEFAULT_CIRCUIT } from '../resilience/circuit-breaker.js';
+import type { ApplyResult, ArchiveInfo, ArchiveOpenOptions, ArchiveStore } from './archive-store.js';
+
+const PROBE_INTERVAL_MS = 1000;
+
+export interface GuardedArchiveConfig {
+  readonly sqlTimeoutMs: number;
+  readonly sqlReadTimeoutMs: number;
+}
+
+export interface ArchiveHealth {
+  readonly connected: boolean;
+  readonly circuit: CircuitState;
+  /** Of the last call that was answered. */
+  readonly latencyMs: number | undefined;
+  readonly lastError: string | undefined;
+  readonly warnings: readonly string[];
+}
+
+/** Errors that say something about the request, not about whether the archive answers. */
+const NOT_AN_OUTAGE: ReadonlySet<string> = new Set(['CONFIG', 'ENGINE_STATE']);
+
+export class GuardedArchive {
+  readonly #store: ArchiveStore;
+  readonly #config: GuardedArchiveConfig;
+  readonly #ports: SystemPorts;
+  readonly #breaker: CircuitBreaker;
+  readonly #events: GuardedArchiveEvents;
+  #openOptions: ArchiveOpenOptions = { expectedId: undefined, mayCreate: false, mayDiffer: false };
+  #connected = false;
+  #closed = false;
+  #probing = false;
+  #probeTimer: Timer | undefined;
+  #latencyMs: number | undefined;
+  #lastError: SyncEngineError | undefined;
+  #warnings: readonly string[] = [];
+
+  constructor(
+    store: ArchiveStore,
+    config: GuardedArchiveConfig,
+    ports: SystemPorts,
+    events: GuardedArchiveEvents,
+  ) {
+    this.#store = store;
+    this.#config = config;
+    this.#ports = ports;
+    this.#events = events;
+    this.#breaker = new CircuitBreaker('sql', DEFAULT_CIRCUIT, ports.clock, (state) =>
+      this.#circuitChanged(state),
+    );
+  }
+
+  /** Whether a call would be tried now. */
+  get available(): boolean {
+    return this.#connected && this.#breaker.allows();
+  }
+
+  get health(): ArchiveHealth {
+    return {
+      connected: this.#connected,
+      circuit: this.#breaker.state,
+      latencyMs: this.#latencyMs,
+      lastError: this.#lastError?.message,
+      warnings: this.#warnings,
+    };
+  }
+
+  /** First attempt to connect. After `TIER_UNAVAILABLE` or `DEADLINE` it goes on trying in the background. */
+  async open(options: ArchiveOpenOptions): Promise<ArchiveInfo> {
+    this.#openOptions = options;
+    try {
+      return await this.#connect();
+    } catch (error) {
+      const failure = this.#noteFailure(error, 'open');
+      this.#breaker.trip();
+      throw failure;
+    }
+  }
+
+  /** @throws `CIRCUIT_OPEN`, `TIER_UNAVAILABLE`, `DEADLINE`. */
+  getMany(ids: readonly string[]): Promise<(Revision | SyncEngineError | undefined)[]> {
+    return this.#call('read', this.#config.sqlReadTimeoutMs, () => this.#store.getMany(ids));
+  }
+
+  /** @throws as `getMany`, with outcome `indeterminate` where the transaction may have been committed. */
+  apply(writes: readonly Revision[]): Promise<ApplyResult> {
+    return this.#call('apply', this.#config.sqlTimeoutMs, () => this.#store.apply(writes));
+  }
+
+  /** The error of a call that is not made, `undefined` while calls go through. */
+  get refusal(): SyncEngineError | undefined {
+    return this.available ? undefined : this.#unavailable();
+  }
+
+  async close(deadlineMs: number): Promise<void> {
+    this.#closed = true;
+    this.#connected = false;
+    this.#probeTimer?.cancel();
+    await this.#within(deadlineMs, 'close', () => this.#store.close()).catch(() => {});
+  }
+
+  async #connect(): Promise<ArchiveInfo> {
+    const started = this.#ports.clock.monotonic();
+    const info = await this.#within(this.#config.sqlTimeoutMs, 'open', () =>
+      this.#store.open(this.#openOptions),
+    );
+    if (this.#closed) {
+      void this.#store.close();
+      throw new SyncEngineError('ENGINE_STATE', 'The engine was closed while the archive was being opened.');
+    }
+    this.#latencyMs = this.#ports.clock.monotonic() - started;
+    this.#connected = true;
+    this.#warnings = info.warnings;
+    this.#lastError = undefined;
+    // From here on only this archive will do, and it is never created a second time.
+    this.#openOptions = { expectedId: info.archiveId, mayCreate: false, mayDiffer: false };
+    this.#events.connected(info);
+    return info;
+  }
+
+  async #call<T>(operation: string, deadlineMs: number, run: () => Promise<T>): Promise<T> {
+    if (!this.available) throw this.#unavailable();
+    const started = this.#ports.clock.monotonic();
+    try {
+      const value = await this.#within(deadlineMs, operation, run);
+      this.#latencyMs = this.#ports.clock.monotonic() - started;
+      this.#breaker.succeeded();
+      return value;
+    } catch (error) {
+      const failure = this.#noteFailure(error, operation);
+      if (!NOT_AN_OUTAGE.has(failure.code)) this.#breaker.failed();
+      throw failure;
+    }
+  }
+
+  #unavailable(): SyncEngineError {
+    if (this.#breaker.state === 'open') return new CircuitError('sql', PROBE_INTERVAL_MS, this.#lastError);
+    return new SyncEngineError('TIER_UNAVAILABLE', 'SQL is not connected.', {
+      context: { tier: 'sql' },
+      cause: this.#lastError,
+    });
+  }
+
+  #noteFailure(error: unknown, operation: string): SyncEngineError {
+    const failure =
+      error instanceof SyncEngineError
+        ? error
+        : new SyncEngineError('TIER_UNAVAILABLE', `SQL failed to ${operation}: ${messageOf(error)}`, {
+            outcome: 'indeterminate',
+            context: { tier: 'sql', operation },
+            cause: error,
+          });
+    if (!this.#closed) this.#lastError = failure;
+    return failure;
+  }
+
+  #within<T>(deadlineMs: number, operation: string, run: () => Promise<T>): Promise<T> {
+    return new Promise<T>((resolve, reject) => {
+      const timer = this.#ports.scheduler.after(deadlineMs, () =>
+        reject(
+          new SyncEngineError('DEADLINE', `SQL did not answer within ${deadlineMs} ms (${operation}).`, {
+            outcome: operation === 'apply' ? 'indeterminate' : 'not-applied',
+            context: { tier: 'sql', operation, deadlineMs },
+          }),
+        ),
+      );
+      run().then(
+        (value) => {
+          timer.cancel();
+          resolve(value);
+        },
+        (error: unknown) => {
+          timer.cancel();
+          reject(error);
+        },
+      );
+    });
+  }
+
+  #circuitChanged(state: CircuitState): void {
+    if (this.#closed) return;
+    if (state === 'open') this.#scheduleProbe(0);
+    this.#events.circuit(state);
+  }
+
+  #scheduleProbe(delayMs: number): void {
+    this.#probeTimer?.cancel();
+    this.#probeTimer = this.#ports.scheduler.after(delayMs, () => void this.#probe(), false);
+  }
+
+  /**
+   * While the breaker is open: connects anew, since what failed may have left the old connection unusable.
+   * Also ends a call that hangs in the store.
+   */
+  async #probe(): Promise<void> {
+    if (this.#closed || this.#probing || this.#breaker.state !== 'open') return;
+    this.#probing = true;
+    try {
+      this.#connected = false;
+      await this.#connect();
+      this.#breaker.probed();
+    } catch (error) {
+      this.#noteFailure(error, 'open');
+    } finally {
+      this.#probing = false;
+    }
+    if (!this.#closed && this.#breaker.state === 'open') this.#scheduleProbe(PROBE_INTERVAL_MS);
+  }
+}
+
+export interface GuardedArchiveEvents {
+  /** After each successful connection, before calls go through. */
+  connected(info: ArchiveInfo): void;
+  circuit(state: CircuitState): void;
+}

@@ -1,0 +1,436 @@
+/**
+ * The log as the engine sees it: writes go in, groups of them become durable, and what is stored is released.
+ *
+ *   append(entry) ─► queue ─┐
+ *   release(...)  ─► queue ─┼─► one group ─► RecordStore.commit ─► acknowledge, run what waited for a release
+ *   keep(meta)    ─► queue ─┘     (while it is under way, the next group fills)
+ *
+ * Invariants
+ *  - One live record per id: a group that appends an id's newer record removes the older one in the same
+ *    commit. So at every instant the log holds the newest logged version of each pending id.
+ *  - A record is removed only when its version, or a newer one of the same id, is durable elsewhere: in the
+ *    archive (release), or in the same commit (replacement).
+ *  - Groups are sent one at a time, so when one fails, nothing behind it has been built on it.
+ *
+ * Failures. Full disk: nothing of the group was kept; its entries are queued again and tried every second.
+ * Anything else: it is unknown what was kept. The store is opened anew, every record is read and verified,
+ * and what memory holds is compared with it: what is missing is appended again, what nobody waits for is
+ * removed. Until then `status` is `failed`, and a caller's only hope is SQL.
+ */
+import { messageOf, SyncEngineError, withOutcome } from '../base/errors.js';
+import { step } from '../base/steps.js';
+import type { Revision } from '../item/revision.js';
+import type { Entry } from '../memory/entry.js';
+import type { SystemPorts, Timer } from '../ports/ports.js';
+import type { DamagedRecord, LogContents, LogMeta, LogOpenOptions, RecordStore } from './record-store.js';
+
+/** A group is cut here, so that a burst neither blocks the event loop nor delays its own first writers. */
+const GROUP_RECORDS_MAX = 2048;
+const GROUP_BYTES_MAX = 1024 * 1024;
+/** Until a full disk, or a log that cannot be opened, is tried again. */
+const RETRY_MS = 1000;
+
+export type LogStatus = 'open' | 'full' | 'failed' | 'closed';
+
+export interface WalStats {
+  /** Records that the log holds. */
+  readonly pendingItems: number;
+  /** Accounted bytes of the writes that are not yet released. */
+  readonly pendingBytes: number;
+  readonly totalAppended: number;
+  readonly totalReleased: number;
+  /** A backlog is being brought into SQL. */
+  readonly draining: boolean;
+  readonly fileBytes: number;
+  readonly backendHealthy: boolean;
+}
+
+/** What the log needs to know of memory. */
+export interface PendingEntries {
+  find(id: string): Entry | undefined;
+  readonly dirty: Iterable<Entry>;
+}
+
+export interface LogEvents {
+  /** `version` of the entry, or a newer one, is durable in the log. */
+  logged(entry: Entry, version: number): void;
+  /** It is not known to be, and nobody should wait for the log to say so. */
+  notLogged(entry: Entry, version: number, error: SyncEngineError): void;
+  damaged(records: readonly DamagedRecord[]): void;
+  statusChanged(status: LogStatus, error: SyncEngineError | undefined): void;
+}
+
+interface LogMetaChange {
+  clockMark?: number;
+  archiveId?: string;
+}
+
+/** A group under way, with what is needed to undo its bookkeeping. */
+interface SentGroup {
+  readonly firstPosition: number;
+  readonly entries: readonly Entry[];
+  readonly appends: readonly Revision[];
+  readonly previousPositions: readonly number[];
+  readonly previousVersions: readonly number[];
+  readonly released: readonly number[];
+  readonly releasedThen: readonly (() => void)[];
+  readonly meta: LogMetaChange | undefined;
+  readonly metaThen: readonly ((meta: LogMetaChange) => void)[];
+}
+
+export class WriteAheadLog {
+  readonly #store: RecordStore;
+  readonly #ports: SystemPorts;
+  readonly #pending: PendingEntries;
+  readonly #events: LogEvents;
+  #openOptions: LogOpenOptions | undefined;
+  #status: LogStatus = 'closed';
+  #lastError: SyncEngineError | undefined;
+
+  #queue: Entry[] = [];
+  #queueHead = 0;
+  #released: number[] = [];
+  #releasedThen: (() => void)[] = [];
+  #meta: LogMetaChange | undefined;
+  #metaThen: ((meta: LogMetaChange) => void)[] = [];
+
+  #underWay = false;
+  #scheduled = false;
+  #closing = false;
+  #retryTimer: Timer | undefined;
+  #idle: (() => void)[] = [];
+  #nextPosition = 1;
+  #live = 0;
+  #totalAppended = 0;
+  #totalReleased = 0;
+
+  constructor(store: RecordStore, ports: SystemPorts, pending: PendingEntries, events: LogEvents) {
+    this.#store = store;
+    this.#ports = ports;
+    this.#pending = pending;
+    this.#events = events;
+  }
+
+  get status(): LogStatus {
+    return this.#status;
+  }
+
+  get lastError(): SyncEngineError | undefined {
+    return this.#lastError;
+  }
+
+  /** The engine knows the bytes that wait, and whether it drains. */
+  stats(pendingBytes: number, draining: boolean): WalStats {
+    return {
+      pendingItems: this.#live,
+      pendingBytes,
+      draining,
+      totalAppended: this.#totalAppended,
+      totalReleased: this.#totalReleased,
+      fileBytes: this.#store.fileBytes,
+      backendHealthy: this.#status === 'open',
+    };
+  }
+
+  /** @throws what `RecordStore.open` throws. */
+  async open(options: LogOpenOptions): Promise<LogMeta> {
+    const meta = await this.#store.open(options);
+    this.#openOptions = { ...options, nodeId: meta.nodeId };
+    return meta;
+  }
+
+  /**
+   * Hands over every record, oldest first, and is ready for appends from then on. Of two records of one id,
+   * which only a damaged file can hold, `visit` gets both.
+   */
+  async load(visit: (revision: Revision, position: number) => void): Promise<LogContents> {
+    let loaded = 0;
+    const contents = await this.#store.load((records) => {
+      loaded += records.length;
+      for (const { revision, position } of records) visit(revision, position);
+    });
+    this.#live = loaded;
+    this.#nextPosition = contents.nextPosition;
+    this.#setStatus('open', undefined);
+    this.#schedule();
+    return contents;
+  }
+
+  /** The entry's present revision becomes durable with the next group; `logged` says when. */
+  append(entry: Entry): void {
+    if (entry.logQueued) return;
+    entry.logQueued = true;
+    this.#queue.push(entry);
+    this.#schedule();
+  }
+
+  /** Forgets records. `then` runs when that is durable, in the order of the calls. */
+  release(positions: readonly number[], then: () => void): void {
+    for (const position of positions) this.#released.push(position);
+    this.#releasedThen.push(then);
+    step('release.queued');
+    this.#schedule();
+  }
+
+  /** Keeps a fact about the log. `then` runs when it is durable. */
+  keep(change: LogMetaChange, then: (kept: LogMetaChange) => void = () => {}): void {
+    this.#meta = { ...this.#meta, ...change };
+    this.#metaThen.push(then);
+    this.#schedule();
+  }
+
+  /** Resolves when everything queued before the call is durable, or the log has failed. */
+  settled(): Promise<void> {
+    if (!this.#hasWork && !this.#underWay) return Promise.resolve();
+    if (this.#status !== 'open') return Promise.resolve();
+    return new Promise((resolve) => this.#idle.push(resolve));
+  }
+
+  async close(): Promise<void> {
+    this.#closing = true;
+    this.#retryTimer?.cancel();
+    this.#status = 'closed';
+    this.#wakeIdle();
+    await this.#store.close();
+  }
+
+  get #hasWork(): boolean {
+    return (
+      this.#queueHead < this.#queue.length ||
+      this.#released.length > 0 ||
+      this.#releasedThen.length > 0 ||
+      this.#meta !== undefined
+    );
+  }
+
+  #schedule(): void {
+    if (this.#scheduled || this.#underWay || this.#status !== 'open') return;
+    this.#scheduled = true;
+    this.#ports.scheduler.soon(() => {
+      this.#scheduled = false;
+      this.#pump();
+    });
+  }
+
+  #pump(): void {
+    if (this.#underWay || this.#status !== 'open') return;
+    if (!this.#hasWork) {
+      this.#wakeIdle();
+      return;
+    }
+    void this.#send(this.#takeGroup());
+  }
+
+  #takeGroup(): SentGroup {
+    const entries: Entry[] = [];
+    const appends: Revision[] = [];
+    const previousPositions: number[] = [];
+    const previousVersions: number[] = [];
+    const firstPosition = this.#nextPosition;
+    let bytes = 0;
+    while (
+      this.#queueHead < this.#queue.length &&
+      appends.length < GROUP_RECORDS_MAX &&
+      bytes < GROUP_BYTES_MAX
+    ) {
+      const entry = this.#queue[this.#queueHead++] as Entry;
+      entry.logQueued = false;
+      // Stored meanwhile, so there is nothing left to protect.
+      if (!entry.dirty || entry.storedVersion >= entry.revision.version) continue;
+      if (entry.loggedVersion === entry.revision.version && entry.logPosition !== 0) continue;
+      previousPositions.push(entry.logPosition);
+      previousVersions.push(entry.loggedVersion);
+      entries.push(entry);
+      appends.push(entry.revision);
+      bytes += entry.sizeBytes;
+      entry.logPosition = firstPosition + appends.length - 1;
+      entry.loggedVersion = entry.revision.version;
+    }
+    if (this.#queueHead === this.#queue.length) {
+      this.#queue = [];
+      this.#queueHead = 0;
+    }
+    this.#nextPosition = firstPosition + appends.length;
+    const group: SentGroup = {
+      firstPosition,
+      entries,
+      appends,
+      previousPositions,
+      previousVersions,
+      released: this.#released,
+      releasedThen: this.#releasedThen,
+      meta: this.#meta,
+      metaThen: this.#metaThen,
+    };
+    this.#released = [];
+    this.#releasedThen = [];
+    this.#meta = undefined;
+    this.#metaThen = [];
+    return group;
+  }
+
+  async #send(group: SentGroup): Promise<void> {
+    this.#underWay = true;
+    const removes = group.released.slice();
+    for (const position of group.previousPositions) if (position !== 0) removes.push(position);
+    try {
+      const { firstPosition, appends, meta } = group;
+      if (appends.length > 0 || removes.length > 0 || meta !== undefined) {
+        const committing = this.#store.commit({ firstPosition, appends, removes, meta });
+        if (appends.length > 0) step('append.sent');
+        await committing;
+      }
+    } catch (error) {
+      this.#underWay = false;
+      if (!this.#closing) this.#failed(group, asLogError(error));
+      return;
+    }
+    this.#underWay = false;
+    this.#live += group.appends.length - removes.length;
+    this.#totalAppended += group.appends.length;
+    this.#totalReleased += group.released.length;
+    for (let at = 0; at < group.entries.length; at++) {
+      this.#events.logged(group.entries[at] as Entry, (group.appends[at] as Revision).version);
+    }
+    if (group.appends.length > 0) step('append.acknowledged');
+    for (const then of group.releasedThen) then();
+    if (group.meta !== undefined) for (const then of group.metaThen) then(group.meta);
+    this.#pump();
+  }
+
+  #failed(group: SentGroup, error: SyncEngineError): void {
+    const full = error.code === 'WAL_FULL';
+    // The next attempt takes the group's work first; the order among releases is kept.
+    this.#released = [...group.released, ...this.#released];
+    this.#releasedThen = [...group.releasedThen, ...this.#releasedThen];
+    if (group.meta !== undefined) this.#meta = { ...group.meta, ...this.#meta };
+    this.#metaThen = [...group.metaThen, ...this.#metaThen];
+    this.#setStatus(full ? 'full' : 'failed', error);
+    for (let at = 0; at < group.entries.length; at++) {
+      const entry = group.entries[at] as Entry;
+      const version = (group.appends[at] as Revision).version;
+      if (entry.loggedVersion === version) {
+        entry.logPosition = group.previousPositions[at] as number;
+        entry.loggedVersion = group.previousVersions[at] as number;
+      }
+      if (!entry.dirty && entry.logPosition !== 0) {
+        // Stored and settled while the group was under way: its release named the position that failed.
+        this.#released.push(entry.logPosition);
+        entry.logPosition = 0;
+      }
+      if (entry.dirty && !entry.logQueued) {
+        entry.logQueued = true;
+        this.#queue.push(entry);
+      }
+      this.#events.notLogged(entry, version, error);
+    }
+    if (full) this.#retryLater(() => this.#retryAfterFull());
+    else void this.#reopen();
+    this.#wakeIdle();
+  }
+
+  #retryAfterFull(): void {
+    if (this.#status !== 'full') return;
+    // Releases alone first: they make room where appends would not fit.
+    if (this.#released.length > 0 && this.#queueHead < this.#queue.length) {
+      const queue = this.#queue;
+      const head = this.#queueHead;
+      this.#queue = [];
+      this.#queueHead = 0;
+      const group = this.#takeGroup();
+      this.#queue = queue;
+      this.#queueHead = head;
+      this.#setStatus('open', undefined);
+      void this.#send(group);
+      return;
+    }
+    this.#setStatus('open', undefined);
+    this.#pump();
+  }
+
+  /** After a failure of unknown extent: what is in the store is read, and memory's view set right by it. */
+  async #reopen(): Promise<void> {
+    if (this.#closing || this.#openOptions === undefined) return;
+    try {
+      await this.#store.open(this.#openOptions);
+      for (const entry of this.#pending.dirty) {
+        entry.logPosition = 0;
+        entry.loggedVersion = 0;
+      }
+      const orphans: number[] = [];
+      let loaded = 0;
+      const contents = await this.#store.load((records) => {
+        loaded += records.length;
+        for (const { position, revision } of records) {
+          const entry = this.#pending.find(revision.id);
+          if (entry?.dirty !== true) {
+            orphans.push(position);
+          } else if (revision.version > entry.revision.version) {
+            // Newer than what memory holds: not this process's, and not for it to remove.
+          } else if (revision.version >= entry.loggedVersion) {
+            if (entry.logPosition !== 0) orphans.push(entry.logPosition);
+            entry.logPosition = position;
+            entry.loggedVersion = revision.version;
+          } else {
+            orphans.push(position);
+          }
+        }
+      });
+      if (this.#closing) return;
+      this.#live = loaded;
+      this.#nextPosition = Math.max(this.#nextPosition, contents.nextPosition);
+      if (contents.damaged.length > 0) this.#events.damaged(contents.damaged);
+      this.#settleAfterReopen(orphans);
+    } catch (error) {
+      if (this.#closing) return;
+      this.#setStatus('failed', asLogError(error));
+      this.#retryLater(() => void this.#reopen());
+    }
+  }
+
+  #settleAfterReopen(orphans: readonly number[]): void {
+    // Positions that were to be released are live records only if they were just found, and those are
+    // orphans or belong to entries by now: the old list would count them twice.
+    this.#released = [...orphans];
+    for (const entry of this.#pending.dirty) {
+      if (entry.logPosition !== 0 && entry.loggedVersion <= entry.storedVersion) {
+        this.#released.push(entry.logPosition);
+        entry.logPosition = 0;
+      }
+      if (entry.loggedVersion === entry.revision.version) this.#events.logged(entry, entry.loggedVersion);
+      else if (!entry.logQueued && entry.revision.version > entry.storedVersion) {
+        entry.logQueued = true;
+        this.#queue.push(entry);
+      }
+    }
+    this.#setStatus('open', undefined);
+    this.#pump();
+  }
+
+  #retryLater(run: () => void): void {
+    this.#retryTimer?.cancel();
+    this.#retryTimer = this.#ports.scheduler.after(RETRY_MS, run, false);
+  }
+
+  #setStatus(status: LogStatus, error: SyncEngineError | undefined): void {
+    this.#lastError = error;
+    if (this.#status === status) return;
+    this.#status = status;
+    this.#events.statusChanged(status, error);
+  }
+
+  #wakeIdle(): void {
+    const idle = this.#idle;
+    this.#idle = [];
+    for (const wake of idle) wake();
+  }
+}
+
+function asLogError(error: unknown): SyncEngineError {
+  if (error instanceof SyncEngineError) return withOutcome(error, 'indeterminate');
+  return new SyncEngineError('WAL_FAILED', `The log failed: ${messageOf(error)}`, {
+    outcome: 'indeterminate',
+    context: { tier: 'wal' },
+    cause: error,
+  });
+}
