@@ -80,7 +80,8 @@ export class WorkerClient {
   }
 }
 
-function fromWire(error: WireError): Error {
+/** The error that a worker sent, as it was thrown there. */
+export function fromWire(error: WireError): Error {
   const cause = error.cause === undefined ? undefined : new Error(error.cause);
   if (error.code === undefined) return new Error(error.message, cause === undefined ? undefined : { cause });
   return new SyncEngineError(error.code, error.message, {

@@ -46,7 +46,7 @@ export function serveWorker(handlers: Handlers): void {
   });
 }
 
-function toWire(error: unknown): WireError {
+export function toWire(error: unknown): WireError {
   if (!(error instanceof SyncEngineError)) return { message: messageOf(error) };
   return {
     code: error.code,

@@ -21,7 +21,11 @@ export function composePorts(ports: Partial<Ports>): Ports {
 export function composeArchive(config: ResolvedConfig, ports: Ports): ArchiveStore | undefined {
   if (ports.archive !== undefined) return ports.archive;
   if (config.sqlUrl === undefined) return undefined;
-  return new SqliteArchive(config.sqlUrl.slice('sqlite:'.length), holder(ports));
+  return new SqliteArchive(
+    config.sqlUrl.slice('sqlite:'.length),
+    holder(ports),
+    Buffer.from(ports.random.bytes(16)).toString('hex'),
+  );
 }
 
 export function composeRecordStore(config: ResolvedConfig, ports: Ports): RecordStore | undefined {

@@ -188,6 +188,8 @@ export class EngineRuntime {
     const pending = this.memory.dirtyCount;
     if (pending > 0) await this.#drain(left());
     const remaining = this.memory.dirtyCount;
+    // Nothing is stamped any more, so the next start need not begin ahead of what was used.
+    if (this.#writes !== undefined) this.log?.keep({ clockMark: this.clock.last + 1 });
     await this.#closeParts(left());
     this.#go('closed');
     return { flushed: pending - remaining, remaining };

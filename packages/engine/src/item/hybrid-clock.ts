@@ -3,10 +3,13 @@
  * (multiplied, because a shift would cut it to 32 bits).
  *
  * It never runs backwards on a node, not when the wall clock does and not across restarts: a mark ahead of
- * every version in use is kept durably, and after a restart the clock begins at the mark. Raising the mark
- * is a write that takes time while stamping must not, so the clock stops following the wall clock a margin
- * below the mark and counts on by one. The margin holds 41 million versions, far more than can be stamped
- * before the mark is raised.
+ * every version in use is kept durably, and after a crash the clock begins at the mark. Raising the mark is a
+ * write that takes time while stamping must not, so the clock stops following the wall clock a margin below
+ * the mark and counts on by one. The margin holds four million versions, more than can be stamped before the
+ * mark is raised.
+ *
+ * The mark is not far ahead of the wall clock, and hardly ahead of a clock that itself is ahead of it: or
+ * every crash of a crashing process would carry it further into the future.
  *
  * After: Kulkarni et al., "Logical Physical Clocks", 2014, https://cse.buffalo.edu/tech-reports/2014-04.pdf
  */
@@ -14,10 +17,12 @@ import type { Clock } from '../ports/ports.js';
 
 const COUNTS_PER_MS = 2048;
 
-/** How far ahead of the wall clock the mark is set. */
-const MARK_AHEAD_MS = 60_000;
-/** Below this distance to the mark the clock no longer follows the wall clock. */
-const MARK_MARGIN_MS = 20_000;
+/** How far ahead of the wall clock the mark is set, and where it is raised. */
+const MARK_AHEAD_MS = 10_000;
+const MARK_RAISE_MS = 6000;
+/** The same above the newest version, where that is ahead of the wall clock. */
+const MARGIN_MS = 2000;
+const MARGIN_RAISE_MS = 1000;
 
 export function versionOfMs(ms: number): number {
   return Math.floor(ms) * COUNTS_PER_MS;
@@ -59,16 +64,18 @@ export class HybridClock {
 
   /** The mark to keep durably now, or `undefined` while the present one is far enough ahead. Always one before the first. */
   markNeeded(): number | undefined {
-    const reached = Math.max(this.#last, versionOfMs(this.#clock.now()));
-    const wanted = reached + MARK_AHEAD_MS * COUNTS_PER_MS;
-    const slack = ((MARK_AHEAD_MS - MARK_MARGIN_MS) / 2) * COUNTS_PER_MS;
+    const wall = versionOfMs(this.#clock.now());
     const kept = this.#mark !== Number.POSITIVE_INFINITY;
-    return kept && this.#mark - wanted > -slack ? undefined : wanted;
+    const enough =
+      this.#mark >= wall + MARK_RAISE_MS * COUNTS_PER_MS &&
+      this.#mark >= this.#last + MARGIN_RAISE_MS * COUNTS_PER_MS;
+    if (kept && enough) return undefined;
+    return Math.max(wall + MARK_AHEAD_MS * COUNTS_PER_MS, this.#last + MARGIN_MS * COUNTS_PER_MS);
   }
 
   /** The mark is durable: versions below it may be stamped. */
   markKept(mark: number): void {
     this.#mark = mark;
-    this.#followLimit = mark - MARK_MARGIN_MS * COUNTS_PER_MS;
+    this.#followLimit = mark - MARGIN_MS * COUNTS_PER_MS;
   }
 }

@@ -1,0 +1,28 @@
+/** Revisions crossing the thread boundary: envelopes behind each other in one buffer that moves. */
+import { decodeEnvelope, encodeEnvelope, envelopeBytesMax, envelopeLength } from '../../item/envelope.js';
+import { contentHashOf, type Revision } from '../../item/revision.js';
+
+/** The buffer owns its memory, so it can be transferred. */
+export function packRevisions(revisions: readonly Revision[], withHashes: boolean): Buffer {
+  let room = 0;
+  for (const revision of revisions) room += envelopeBytesMax(revision);
+  const pack = Buffer.allocUnsafeSlow(room);
+  let at = 0;
+  for (const revision of revisions) {
+    if (withHashes) contentHashOf(revision);
+    at = encodeEnvelope(revision, pack, at, withHashes);
+  }
+  return pack.subarray(0, at);
+}
+
+export function unpackRevisions(bytes: Uint8Array): Revision[] {
+  const pack = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const revisions: Revision[] = [];
+  for (let at = 0; at < pack.length; ) {
+    const length = envelopeLength(pack, at, pack.length);
+    if (length < 0) throw new Error('A pack of revisions is broken.');
+    revisions.push(decodeEnvelope(pack, at));
+    at += length;
+  }
+  return revisions;
+}

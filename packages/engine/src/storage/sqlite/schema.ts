@@ -1,0 +1,57 @@
+/** The archive's tables in SQLite, as numbered migrations: each is applied once, in order, and never edited. */
+import { SyncEngineError } from '../../base/errors.js';
+import type { Connection } from '../../base/sqlite.js';
+
+/** "SyAr", so that tools and this code know the file. */
+export const APPLICATION_ID = 0x53794172;
+
+const MIGRATIONS: readonly string[] = [
+  // A rowid table with a unique index takes 3 to 5 times the inserts of WITHOUT ROWID in random id order.
+  `
+  CREATE TABLE sync_items (
+    id               TEXT    NOT NULL UNIQUE,
+    version          INTEGER NOT NULL,
+    origin           BLOB    NOT NULL,
+    deleted          INTEGER NOT NULL,
+    content_type     TEXT    NOT NULL,
+    state            TEXT    NOT NULL,
+    content          BLOB    NOT NULL,
+    content_hash     BLOB    NOT NULL,
+    home_instance_id TEXT,
+    trace_parent     TEXT,
+    trace_state      TEXT,
+    checksum         INTEGER NOT NULL
+  ) STRICT;
+  CREATE TABLE sync_meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID, STRICT;
+  INSERT INTO sync_meta VALUES ('high_version', '0');
+  CREATE VIEW sync_items_json AS
+    SELECT id, state, version, version / 2048 AS updated_at_ms,
+           CASE WHEN json_valid(CAST(content AS TEXT)) THEN CAST(content AS TEXT) END AS content
+      FROM sync_items
+     WHERE deleted = 0 AND content_type = 'json';
+  `,
+];
+
+export const SCHEMA_VERSION = MIGRATIONS.length;
+
+/** Brings the schema up to date. @throws `SCHEMA` for one that is newer than this code; nothing is touched. */
+export function migrate(connection: Connection, path: string): void {
+  const version = connection.pragma('user_version', { simple: true }) as number;
+  if (version > SCHEMA_VERSION) {
+    throw new SyncEngineError(
+      'SCHEMA',
+      `The archive ${path} has schema ${version}; this version knows ${SCHEMA_VERSION}. It was not touched. Upgrade this engine, or give it another archive.`,
+      { context: { tier: 'sql', path } },
+    );
+  }
+  if (version === SCHEMA_VERSION) return;
+  connection.exec('BEGIN IMMEDIATE');
+  try {
+    for (const migration of MIGRATIONS.slice(version)) connection.exec(migration);
+    connection.pragma(`user_version = ${SCHEMA_VERSION}`);
+    connection.exec('COMMIT');
+  } catch (error) {
+    if (connection.inTransaction) connection.exec('ROLLBACK');
+    throw error;
+  }
+}

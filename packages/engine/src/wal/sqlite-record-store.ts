@@ -1,0 +1,100 @@
+/** The log's storage on the main thread: packs groups and hands them to the thread that owns the file. */
+import { messageOf, SyncEngineError } from '../base/errors.js';
+import { WorkerClient } from '../base/worker-client.js';
+import { packRecords, unpackLoaded } from './record-codec.js';
+import type { PackedGroup, RecordPortion } from './record-file.js';
+import type {
+  DamagedRecord,
+  LoadedRecord,
+  LogContents,
+  LogGroup,
+  LogMeta,
+  LogOpenOptions,
+  RecordStore,
+} from './record-store.js';
+
+const WORKER = new URL('./wal-worker.js', import.meta.url);
+
+export class SqliteRecordStore implements RecordStore {
+  readonly #path: string;
+  readonly #holder: string;
+  readonly #entry: URL;
+  #worker: WorkerClient | undefined;
+  #fileBytes = 0;
+
+  /**
+   * @param holder How this process is named to another one that wants the file.
+   * @param entry Another worker entry, for tests that make the thread fail.
+   */
+  constructor(path: string, holder: string, entry: URL = WORKER) {
+    this.#path = path;
+    this.#holder = holder;
+    this.#entry = entry;
+  }
+
+  get fileBytes(): number {
+    return this.#fileBytes;
+  }
+
+  async open(options: LogOpenOptions): Promise<LogMeta> {
+    await this.#worker?.terminate();
+    const worker = new WorkerClient(this.#entry, 'sync-engine-log');
+    this.#worker = worker;
+    try {
+      return await worker.request<LogMeta>('open', { path: this.#path, holder: this.#holder, options });
+    } catch (error) {
+      await worker.terminate();
+      throw this.#asFailure(error, 'open');
+    }
+  }
+
+  async load(visit: (records: readonly LoadedRecord[]) => void): Promise<LogContents> {
+    const damaged: DamagedRecord[] = [];
+    for (let from: number | undefined = 0; ; ) {
+      const { portion, nextPosition }: { portion: RecordPortion; nextPosition: number } = await this.#request(
+        'load',
+        from,
+      );
+      damaged.push(...portion.damaged);
+      visit(unpackLoaded(portion));
+      from = portion.next;
+      if (from === undefined) return { damaged, nextPosition };
+    }
+  }
+
+  async commit(group: LogGroup): Promise<void> {
+    const pack = packRecords(group.appends);
+    const packed: PackedGroup = {
+      firstPosition: group.firstPosition,
+      pack,
+      removes: group.removes,
+      meta: group.meta,
+    };
+    this.#fileBytes = await this.#request<number>('commit', packed, [pack.buffer as ArrayBuffer]);
+  }
+
+  async close(): Promise<void> {
+    const worker = this.#worker;
+    if (worker === undefined) return;
+    await worker.request('close', undefined).catch(() => {});
+    await worker.terminate();
+  }
+
+  async #request<T>(method: string, args: unknown, transfer: readonly ArrayBuffer[] = []): Promise<T> {
+    try {
+      if (this.#worker === undefined) throw new Error('The log was not opened.');
+      return await this.#worker.request<T>(method, args, transfer);
+    } catch (error) {
+      throw this.#asFailure(error, method);
+    }
+  }
+
+  #asFailure(error: unknown, method: string): SyncEngineError {
+    if (error instanceof SyncEngineError) return error;
+    return new SyncEngineError(
+      'WAL_FAILED',
+      `The thread of the log ${this.#path} failed (${method}): ${messageOf(error)}. It is started again by itself.`,
+      { outcome: 'indeterminate', context: { tier: 'wal', path: this.#path }, cause: error },
+    );
+  }
+}
