@@ -26,7 +26,7 @@ export class WorkerClient {
   readonly #ended: Promise<void>;
 
   constructor(entry: URL, name: string) {
-    const worker = new Worker(entry, { name, stdout: false, stderr: false });
+    const worker = new Worker(entry, { name, execArgv: inheritedFlags() });
     this.#worker = worker;
     worker.unref();
     worker.on('message', (reply: WorkerReply) => this.#answer(reply));
@@ -78,6 +78,17 @@ export class WorkerClient {
     this.#worker.unref();
     for (const one of waiting) one.reject(this.#death);
   }
+}
+
+/** Node's flags of this process, without those that speak of a program given as text: they fail on a file. */
+function inheritedFlags(): string[] {
+  const flags: string[] = [];
+  for (let at = 0; at < process.execArgv.length; at++) {
+    const flag = process.execArgv[at] as string;
+    if (/^(-e|--eval|-p|--print|-pe)$/.test(flag)) at++;
+    else if (!/^(--input-type|--eval=|--print=)/.test(flag)) flags.push(flag);
+  }
+  return flags;
 }
 
 /** The error that a worker sent, as it was thrown there. */

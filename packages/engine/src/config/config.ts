@@ -19,7 +19,7 @@ export interface SyncEngineConfig {
   readonly ack?: AckLevel;
   /** Budget of memory, bytes. Default 256 MiB. */
   readonly l1MaxBytes?: number;
-  /** Largest content of one item, bytes. Default 16 MiB − 64 KiB, which is also the most. */
+  /** Largest content of one item, bytes. Default 16 MiB − 64 KiB, which is also the most; at most a quarter of `l1MaxBytes`. */
   readonly maxPayloadBytes?: number;
   /** Bound of one submit or delete, from call to answer. Default 5,000. */
   readonly submitTimeoutMs?: number;
@@ -27,7 +27,7 @@ export interface SyncEngineConfig {
   readonly batchFlushMs?: number;
   /** … or this many items … Default 1,000. */
   readonly batchFlushCount?: number;
-  /** … or this many bytes. Default 1 MiB. */
+  /** … or this many bytes. Default 1 MiB, at most a quarter of `l1MaxBytes`. */
   readonly batchFlushBytes?: number;
   /** Most records that wait in the log. Default 2,000,000. */
   readonly walMaxItems?: number;
@@ -88,7 +88,7 @@ const schema = v.object(
     submitTimeoutMs: v.optional(ms, 5000),
     batchFlushMs: v.optional(ms, 100),
     batchFlushCount: v.optional(integer(1, 100_000), 1000),
-    batchFlushBytes: v.optional(bytes, MIB),
+    batchFlushBytes: v.optional(bytes),
     walMaxItems: v.optional(count, 2_000_000),
     walMaxBytes: v.optional(bytes, 1024 * MIB),
     walDrainBatchSize: v.optional(integer(1, 100_000), 1000),
@@ -116,6 +116,7 @@ export interface ReadyMade {
 
 /** @throws `CONFIG` with every problem in the message and in `context.problems`. */
 export function resolveConfig(input: unknown, readyMade: ReadyMade): ResolvedConfig {
+  if (Array.isArray(input)) throw configError(['the configuration must be an object, got an array']);
   const result = v.safeParse(schema, input);
   const problems = [...unknownKeys(input)];
   if (!result.success) {
@@ -208,6 +209,7 @@ function withDefaults(parsed: Parsed, readyMade: ReadyMade): ResolvedConfig {
     nodeId: parsed.nodeId,
     ack: parsed.ack ?? (hasLog ? 'wal' : 'memory'),
     maxPayloadBytes: parsed.maxPayloadBytes ?? Math.min(PAYLOAD_BYTES_MAX, Math.floor(parsed.l1MaxBytes / 4)),
+    batchFlushBytes: parsed.batchFlushBytes ?? Math.min(MIB, Math.floor(parsed.l1MaxBytes / 4)),
     startDegraded: parsed.startDegraded ?? hasLog,
   };
 }

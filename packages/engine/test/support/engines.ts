@@ -2,8 +2,8 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { SyncEngine, type SyncEngineConfig, type SyncEngineError } from '#engine/index.js';
 import { onTestFinished } from 'vitest';
+import { SyncEngine, type SyncEngineConfig, type SyncEngineError } from '#engine/index.js';
 import { FakeArchive } from './fake-archive.js';
 import { FakeRecordStore } from './fake-record-store.js';
 import { type ManualPorts, manualPorts } from './manual-ports.js';

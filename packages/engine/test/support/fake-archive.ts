@@ -94,6 +94,7 @@ export class FakeArchive implements ArchiveStore {
   }
 
   #assertUp(): void {
-    if (this.down) throw new SyncEngineError('TIER_UNAVAILABLE', 'the archive is down', { context: { tier: 'sql' } });
+    if (this.down)
+      throw new SyncEngineError('TIER_UNAVAILABLE', 'the archive is down', { context: { tier: 'sql' } });
   }
 }
