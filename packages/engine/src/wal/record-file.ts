@@ -62,8 +62,6 @@ export class RecordFile {
   readonly #holder: string;
   #open: Open | undefined;
   #nextPosition = 1;
-  /** Whether SQLite's write-ahead file was there when the log was opened. */
-  #hadJournal = false;
 
   constructor(driver: Driver, path: string, holder: string) {
     this.#driver = driver;
@@ -153,10 +151,9 @@ export class RecordFile {
     this.#open = undefined;
     if (open === undefined) return;
     try {
-      if (!open.connection.inTransaction) open.setMeta.run('open', '0');
       open.connection.close();
     } catch {
-      // What could not be marked or checkpointed is recovered at the next start.
+      // What could not be checkpointed is recovered at the next start.
     } finally {
       open.lock.release();
     }
@@ -208,7 +205,6 @@ export class RecordFile {
 
   #openLocked(lock: FileLock, options: LogOpenOptions): LogMeta {
     const size = sizeOf(this.#path);
-    this.#hadJournal = sizeOf(`${this.#path}-wal`) !== undefined;
     if (size === undefined) this.#create(options);
     else this.#assertSqlite(size);
     const connection = new this.#driver(this.#path, { timeout: 0 });
@@ -221,7 +217,6 @@ export class RecordFile {
       connection.pragma(`wal_autocheckpoint = ${CHECKPOINT_PAGES}`);
       this.#syncRecovered(connection);
       const meta = this.#raiseIncarnation(connection, options);
-      this.#syncRecovered(connection);
       this.#open = {
         connection,
         lock,
@@ -253,16 +248,12 @@ export class RecordFile {
 
   #raiseIncarnation(connection: Connection, options: LogOpenOptions): LogMeta {
     const stored = readMeta(connection);
-    if (number(stored, 'open') !== 0 && !this.#hadJournal) {
-      throw this.#corruption(`it was not closed, and its write-ahead file ${this.#path}-wal is missing`);
-    }
     const last = connection.prepare('SELECT max(position) FROM records').pluck().get() as number | null;
     this.#nextPosition = Math.max(number(stored, 'nextPosition'), (last ?? 0) + 1);
     const incarnation = number(stored, 'incarnation') + 1;
     const nodeId = options.nodeId ?? text(stored, 'nodeId');
     const set = connection.prepare('UPDATE meta SET value = ? WHERE key = ?');
     connection.transaction(() => {
-      set.run('1', 'open');
       set.run(String(incarnation), 'incarnation');
       set.run(nodeId, 'nodeId');
       // Records that are appended and released within one run leave no trace of their positions: the next
@@ -299,7 +290,6 @@ export class RecordFile {
       set.run('incarnation', '0');
       set.run('clockMark', '0');
       set.run('nextPosition', '1');
-      set.run('open', '0');
     } finally {
       connection.close();
     }
