@@ -5,6 +5,8 @@ export interface FailingDriver {
   readonly driver: typeof Database;
   /** The next COMMIT of any connection throws what a failed fsync throws. */
   failNextCommit(when: 'before' | 'after'): void;
+  /** Runs just before the next COMMIT. */
+  beforeNextCommit(run: () => void): void;
   failCheckpoints: boolean;
   /** The disk behind `path` has room for that many pages: a real SQLITE_FULL. */
   limitPages(path: string, pages: number): void;
@@ -13,10 +15,14 @@ export interface FailingDriver {
 export function failingDriver(): FailingDriver {
   const connections = new Map<string, Database.Database>();
   let failing: 'before' | 'after' | undefined;
+  let before: (() => void) | undefined;
   const control: FailingDriver = {
     driver: undefined as never,
     failNextCommit(when) {
       failing = when;
+    },
+    beforeNextCommit(run) {
+      before = run;
     },
     failCheckpoints: false,
     limitPages(path, pages) {
@@ -32,6 +38,8 @@ export function failingDriver(): FailingDriver {
       if (source !== 'COMMIT') return statement;
       const run = statement.run.bind(statement);
       statement.run = (() => {
+        before?.();
+        before = undefined;
         const when = failing;
         failing = undefined;
         if (when !== 'before') run();

@@ -323,9 +323,9 @@ export class ArchiveFile {
       state,
       content,
       contentHash: hash.toString('hex'),
-      homeInstanceId: home ?? undefined,
-      traceParent: parent ?? undefined,
-      traceState: traceState ?? undefined,
+      homeInstanceId: home || undefined,
+      traceParent: parent || undefined,
+      traceState: traceState || undefined,
     };
     const known = (contentType === 'json' || contentType === 'binary') && (deleted === 0 || deleted === 1);
     if (known && Number.isSafeInteger(version) && this.#checksumOf(revision, hash) === sum) return revision;

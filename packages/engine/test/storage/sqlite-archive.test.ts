@@ -1,0 +1,310 @@
+import { spawnSync } from 'node:child_process';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import Database from 'better-sqlite3';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { SyncEngineError } from '#engine/base/errors.js';
+import type { Revision } from '#engine/item/revision.js';
+import { ArchiveFile } from '#engine/storage/sqlite/archive-file.js';
+import { SqliteArchive } from '#engine/storage/sqlite/sqlite-archive.js';
+import { rejection, temporaryDirectory } from '../support/engines.js';
+import { failingDriver } from '../support/failing-driver.js';
+import { essence, revision } from '../support/revisions.js';
+import { archiveContract, CREATE } from './archive-contract.js';
+
+const ID = 'c'.repeat(32);
+
+archiveContract('SQLite', () => {
+  const path = join(temporaryDirectory(), 'archive.db');
+  return { open: () => new SqliteArchive(path, 'the test', ID) };
+});
+
+function archivePath(): string {
+  return join(temporaryDirectory(), 'archive.db');
+}
+
+async function opened(path: string, archiveId = ID): Promise<SqliteArchive> {
+  const store = new SqliteArchive(path, 'the test', archiveId);
+  onTestFinished(() => store.close());
+  await store.open(CREATE);
+  return store;
+}
+
+function writer(path: string, driver: typeof Database = Database): ArchiveFile {
+  const file = new ArchiveFile(driver, path, 'the test', 'writer');
+  onTestFinished(() => file.close());
+  file.open(CREATE, ID);
+  return file;
+}
+
+function failure(run: () => unknown): SyncEngineError {
+  try {
+    run();
+  } catch (error) {
+    if (error instanceof SyncEngineError) return error;
+    throw error;
+  }
+  throw new Error('It did not fail.');
+}
+
+describe('the file', () => {
+  test('a missing one is an outage where it may not be created', async () => {
+    const path = archivePath();
+    const store = new SqliteArchive(path, 'the test', ID);
+    const error = await rejection(store.open({ expectedId: ID, mayCreate: false, mayDiffer: false }));
+    expect(error).toMatchObject({ code: 'TIER_UNAVAILABLE', context: { path } });
+    expect(error.message).toContain(ID);
+    expect(existsSync(path)).toBe(false);
+  });
+
+  test.each([
+    ['empty', ''],
+    ['garbage', 'no database, but long enough to look like something that could be one. '.repeat(50)],
+    ['short', 'SQLite format 3\0'],
+  ])('one that is %s is damage, not a beginning', (_name, content) => {
+    const path = archivePath();
+    writeFileSync(path, content);
+    expect(failure(() => writer(path))).toMatchObject({ code: 'CORRUPTION', context: { path } });
+    expect(readFileSync(path, 'utf8')).toBe(content);
+  });
+
+  test('what a crash left of a creation is replaced', () => {
+    const path = archivePath();
+    writeFileSync(`${path}.new`, 'half of a file');
+    writer(path).apply([revision()]);
+    expect(existsSync(`${path}.new`)).toBe(false);
+  });
+
+  test('a newer schema is refused and not touched', () => {
+    const path = archivePath();
+    const file = writer(path);
+    file.apply([revision()]);
+    file.close();
+    const connection = new Database(path);
+    connection.pragma('user_version = 99');
+    connection.close();
+    const before = readFileSync(path);
+    expect(failure(() => writer(path)).code).toBe('SCHEMA');
+    expect(readFileSync(path)).toEqual(before);
+  });
+
+  test('closed, it is complete by itself', async () => {
+    const path = archivePath();
+    const store = await opened(path);
+    await store.apply([revision()]);
+    await store.close();
+    expect(existsSync(`${path}-wal`)).toBe(false);
+    const copy = archivePath();
+    copyFileSync(path, copy);
+    expect((await (await opened(copy)).getMany(['a']))[0]).toBeDefined();
+  });
+
+  test('a second process is told who has it', async () => {
+    const path = archivePath();
+    await opened(path);
+    const second = new SqliteArchive(path, 'the second', ID);
+    expect(await rejection(second.open(CREATE))).toMatchObject({
+      code: 'CONFLICT',
+      context: { holder: 'the test' },
+    });
+  });
+
+  test('people read JSON content in a view; broken documents show as NULL', async () => {
+    const path = archivePath();
+    const store = await opened(path);
+    await store.apply([
+      revision({ id: 'good', contentType: 'json', content: Buffer.from('{"a":1}'), version: 2048 * 5 }),
+      revision({ id: 'broken', contentType: 'json', content: Buffer.from('{') }),
+      revision({ id: 'binary' }),
+      revision({ id: 'gone', contentType: 'json', deleted: true }),
+    ]);
+    await store.close();
+    const connection = new Database(path, { readonly: true });
+    onTestFinished(() => {
+      connection.close();
+    });
+    expect(
+      connection.prepare('SELECT id, updated_at_ms, content FROM sync_items_json ORDER BY id').all(),
+    ).toEqual([
+      { id: 'broken', updated_at_ms: 0, content: null },
+      { id: 'good', updated_at_ms: 5, content: '{"a":1}' },
+    ]);
+  });
+});
+
+describe('a file that goes away while it is open', () => {
+  test.each(['moved', 'deleted'])('when it is %s nothing is reported as stored', async (how) => {
+    const path = archivePath();
+    const store = await opened(path);
+    await store.apply([revision({ id: 'before' })]);
+    if (how === 'moved') renameSync(path, `${path}.away`);
+    else rmSync(path);
+    expect(await rejection(store.apply([revision({ id: 'after' })]))).toMatchObject({
+      code: 'TIER_UNAVAILABLE',
+    });
+    expect(await rejection(store.getMany(['before']))).toMatchObject({ code: 'TIER_UNAVAILABLE' });
+    expect(existsSync(path)).toBe(false);
+  });
+
+  test('one put in its place is not taken for it', async () => {
+    const path = archivePath();
+    const store = await opened(path);
+    const other = archivePath();
+    await (await opened(other, 'd'.repeat(32))).close();
+    renameSync(other, path);
+    expect((await rejection(store.ping())).code).toBe('TIER_UNAVAILABLE');
+    const reopening = store.open({ expectedId: ID, mayCreate: false, mayDiffer: false });
+    expect((await rejection(reopening)).code).toBe('CONFLICT');
+  });
+
+  test('a move between the statements and the answer is noticed: the outcome is not known', () => {
+    const path = archivePath();
+    const driver = failingDriver();
+    const file = writer(path, driver.driver);
+    file.apply([revision({ id: 'before' })]);
+    driver.beforeNextCommit(() => renameSync(path, `${path}.away`));
+    expect(failure(() => file.apply([revision({ id: 'after' })]))).toMatchObject({
+      code: 'TIER_UNAVAILABLE',
+      outcome: 'indeterminate',
+    });
+  });
+});
+
+describe('damage on the disk', () => {
+  test('no bit flip is served: a row is right, refused as damaged, or the archive says that it is damaged', () => {
+    const path = archivePath();
+    const rows = Array.from({ length: 30 }, (_, at) =>
+      revision({ id: `id${at}`, content: Buffer.alloc(90, at) }),
+    );
+    const file = writer(path);
+    file.apply(rows);
+    file.close();
+    const intact = readFileSync(path);
+    const outcomes = { right: 0, damaged: 0, hidden: 0, refused: 0 };
+    for (let at = 100; at < intact.length; at += 23) {
+      const flipped = Buffer.from(intact);
+      flipped[at] = (flipped[at] as number) ^ (1 << (at % 8));
+      const target = archivePath();
+      writeFileSync(target, flipped);
+      const damagedFile = new ArchiveFile(Database, target, 'the test', 'writer');
+      try {
+        damagedFile.open(CREATE, ID);
+        for (const row of rows) {
+          const [answer] = damagedFile.getMany([row.id]);
+          if (answer === undefined) outcomes.hidden++;
+          else if (answer instanceof SyncEngineError) outcomes.damaged++;
+          else {
+            expect(essence(answer)).toEqual(essence(row));
+            outcomes.right++;
+          }
+        }
+      } catch (error) {
+        if (!(error instanceof SyncEngineError)) throw error;
+        expect(['CORRUPTION', 'SCHEMA', 'TIER_UNAVAILABLE']).toContain(error.code);
+        outcomes.refused++;
+      } finally {
+        damagedFile.close();
+      }
+    }
+    expect(outcomes.damaged).toBeGreaterThan(20);
+    expect(outcomes.refused).toBeGreaterThan(5);
+  }, 60_000);
+
+  test('every column of a row is under its checksum', () => {
+    const path = archivePath();
+    const file = writer(path);
+    file.apply([
+      revision({
+        contentType: 'json',
+        homeInstanceId: 'h',
+        traceParent: 'p',
+        traceState: 's',
+        version: 1000,
+      }),
+    ]);
+    file.close();
+    const changes = [
+      'version = version + 1',
+      "origin = x'00000000000000000000000000000000'",
+      'deleted = 1',
+      "content_type = 'binary'",
+      "content_type = 'text'",
+      "state = 'other'",
+      "content = x'00'",
+      "content_hash = x'00'",
+      'home_instance_id = NULL',
+      "trace_parent = 'q'",
+      "trace_state = 't'",
+      'checksum = checksum + 1',
+    ];
+    for (const change of changes) {
+      const target = archivePath();
+      copyFileSync(path, target);
+      const connection = new Database(target);
+      connection.exec(`UPDATE sync_items SET ${change}`);
+      connection.close();
+      const [answer] = writer(target).getMany(['a']);
+      expect(answer, change).toMatchObject({ code: 'CORRUPTION' });
+    }
+  });
+});
+
+describe('a transaction is all or nothing', () => {
+  test.each([
+    ['archive.apply.begun', 0],
+    ['archive.apply.written', 0],
+    ['archive.apply.done', 100],
+  ])('for a process killed at %s', (step, expected) => {
+    const path = archivePath();
+    const dist = new URL('../../dist/', import.meta.url).href;
+    const source = `
+      import { subscribe } from 'node:diagnostics_channel';
+      import Database from ${JSON.stringify(import.meta.resolve('better-sqlite3'))};
+      import { ArchiveFile } from ${JSON.stringify(`${dist}storage/sqlite/archive-file.js`)};
+      const file = new ArchiveFile(Database, ${JSON.stringify(path)}, 'child', 'writer');
+      file.open(${JSON.stringify(CREATE)}, ${JSON.stringify(ID)});
+      const template = { version: 1, origin: '0'.repeat(16), deleted: false, contentType: 'binary', state: 'default', content: Buffer.alloc(10) };
+      subscribe('sync-engine:step', (name) => { if (name === ${JSON.stringify(step)}) process.kill(process.pid, 'SIGKILL'); });
+      file.apply(Array.from({ length: 100 }, (_, at) => ({ ...template, id: 'a' + at })));
+    `;
+    const run = spawnSync(process.execPath, ['--input-type=module', '-e', source]);
+    expect(run.signal).toBe('SIGKILL');
+    const ids = Array.from({ length: 100 }, (_, at) => `a${at}`);
+    const rows = writer(path).getMany(ids);
+    expect(rows.filter((row) => row !== undefined)).toHaveLength(expected);
+  });
+
+  test('for a full disk: nothing of it is kept, and it succeeds when there is space', () => {
+    const path = archivePath();
+    const driver = failingDriver();
+    const file = writer(path, driver.driver);
+    file.apply([revision({ id: 'before' })]);
+    driver.limitPages(path, 30);
+    const rows: Revision[] = Array.from({ length: 200 }, (_, at) =>
+      revision({ id: `a${at}`, content: Buffer.alloc(2000) }),
+    );
+    expect(failure(() => file.apply(rows))).toMatchObject({ code: 'TIER_UNAVAILABLE' });
+    expect(file.getMany(['before', 'a0', 'a199']).map((row) => row !== undefined)).toEqual([
+      true,
+      false,
+      false,
+    ]);
+    driver.limitPages(path, 1_000_000);
+    expect(file.apply(rows).flags.every((flags) => flags === 1)).toBe(true);
+  });
+
+  test('a directory in place of the file is an outage', async () => {
+    const path = archivePath();
+    mkdirSync(path);
+    const error = await rejection(new SqliteArchive(path, 'the test', ID).open(CREATE));
+    expect(['TIER_UNAVAILABLE', 'CORRUPTION']).toContain(error.code);
+  });
+});
