@@ -9,6 +9,9 @@
  * then the entry may leave memory. Before the release the log still holds the write, and applying it again
  * changes nothing.
  *
+ * Nobody is told "stored" while the log holds an older record of the same id: a crash would replay that
+ * record, and it would be read until it has lost to the newer row.
+ *
  * Two batches are on their way at a time, so that the archive never idles while this thread prepares the
  * next one. A live batch and one of the backlog take turns: a drain does not starve those who write now.
  */
@@ -56,6 +59,8 @@ export class Flusher {
   readonly #batcher: HybridBatcher<Entry>;
   readonly #live = new Set<Entry>();
   readonly #backlog = new Set<Entry>();
+  /** Ids that lost to a newer row and whose record is not yet released. */
+  readonly #losers = new Set<string>();
   #backlogCursor: Iterator<Entry> | undefined;
   #backlogsTurn = false;
   #underWay = 0;
@@ -229,7 +234,8 @@ export class Flusher {
   }
 
   #applied(entries: readonly Entry[], revisions: readonly Revision[], result: ApplyResult): void {
-    const positions: number[] = [];
+    const positions = new Set<number>();
+    const later: (() => void)[] = [];
     for (let at = 0; at < entries.length; at++) {
       const entry = entries[at] as Entry;
       const { id, version } = revisions[at] as Revision;
@@ -239,27 +245,34 @@ export class Flusher {
       if (version > entry.storedVersion) entry.storedVersion = version;
       // Whether a row existed before is not known of a write that the archive already held.
       const existed = (flags & APPLY_UNCHANGED) !== 0 ? undefined : (flags & APPLY_EXISTED) !== 0;
-      entry.acknowledgeStored(version, won, existed);
-      if (entry.logPosition !== 0 && entry.loggedVersion <= version) {
-        positions.push(entry.logPosition);
-        entry.logPosition = 0;
-      }
-      for (const position of this.#parts.damaged.resolve(id)) positions.push(position);
+      if (entry.hasOlderRecord(version) || this.#losers.has(id))
+        later.push(() => entry.acknowledgeStored(version, won, existed));
+      else entry.acknowledgeStored(version, won, existed);
+      if (entry.logPosition !== 0 && entry.loggedVersion <= version) positions.add(entry.logPosition);
+      for (const position of this.#parts.damaged.resolve(id)) positions.add(position);
       if (won) continue;
       // A newer row is in SQL: reads must find that one from now on.
       this.#parts.clock.merge(result.newer.get(at) ?? 0);
-      if (entry.revision === revisions[at]) this.#parts.memory.drop(entry);
+      if (entry.revision === revisions[at]) {
+        this.#parts.memory.drop(entry);
+        this.#losers.add(id);
+      }
     }
-    const clean = (): void => this.#settle(entries, revisions);
+    const clean = (): void => {
+      for (const acknowledge of later) acknowledge();
+      this.#settle(entries, revisions, positions);
+    };
     if (this.#parts.log === undefined) clean();
-    else this.#parts.log.release(positions, clean);
+    else this.#parts.log.release([...positions], clean);
   }
 
   /** Stored and released: what is still the newest of its id turns clean. */
-  #settle(entries: readonly Entry[], revisions: readonly Revision[]): void {
+  #settle(entries: readonly Entry[], revisions: readonly Revision[], released: ReadonlySet<number>): void {
     for (let at = 0; at < entries.length; at++) {
       const entry = entries[at] as Entry;
+      if (released.has(entry.logPosition)) entry.logPosition = 0;
       if (entry.dirty && entry.revision === revisions[at]) this.#parts.memory.settle(entry);
+      if (this.#losers.size > 0) this.#losers.delete(entry.id);
     }
     step('release.clean');
     if (this.#parts.memory.dirtyCount === 0) this.#wakeDrained();

@@ -16,13 +16,18 @@ export async function replay(
   flusher: Flusher,
   clock: HybridClock,
 ): Promise<LogContents> {
-  const replaced: number[] = [];
+  const replaced = new Map<number, string>();
   const contents = await log.load((revision, position) => {
     clock.merge(revision.version);
     const older = takeRecord(revision, position, memory, flusher);
-    if (older !== undefined) replaced.push(older);
+    if (older !== undefined) replaced.set(older, revision.id);
   });
-  if (replaced.length > 0) log.release(replaced, () => {});
+  if (replaced.size > 0) {
+    for (const [position, id] of replaced) mark(memory, id, position);
+    log.release([...replaced.keys()], () => {
+      for (const id of replaced.values()) mark(memory, id, 0);
+    });
+  }
   return contents;
 }
 
@@ -42,4 +47,9 @@ function takeRecord(
   entry.durableVersion = revision.version;
   if (entry.lane === 'none') flusher.addToBacklog(entry);
   return older;
+}
+
+function mark(memory: MemoryCache, id: string, position: number): void {
+  const entry = memory.find(id);
+  if (entry !== undefined) entry.replacedPosition = position;
 }

@@ -35,6 +35,8 @@ export class Entry implements BatchableItem, Usage {
   /** Position of this id's record in the log, 0 where it has none; and the version of that record. */
   logPosition = 0;
   loggedVersion = 0;
+  /** Position of an older record that the group under way replaces, 0 for none. */
+  replacedPosition = 0;
   /** Newest version known to be durable in the log. */
   durableVersion = 0;
   /** Waits in a group that was not yet sent to the log. */
@@ -73,6 +75,14 @@ export class Entry implements BatchableItem, Usage {
   get item(): SyncItem {
     this.#item ??= itemOf(this.revision, this);
     return this.#item;
+  }
+
+  /**
+   * Whether the log may still hold a record of this id that is older than `version`. After a crash it would be
+   * replayed, and be read until it has lost to what SQL holds.
+   */
+  hasOlderRecord(version: number): boolean {
+    return this.replacedPosition !== 0 || (this.logPosition !== 0 && this.loggedVersion < version);
   }
 
   addWaiter(waiter: AckWaiter): void {

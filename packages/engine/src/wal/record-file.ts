@@ -125,21 +125,22 @@ export class RecordFile {
     return this.#nextPosition;
   }
 
-  /** Durable when it returns. */
-  commit(group: PackedGroup): void {
+  /** Durable when it returns; returns how many of the removes were there. */
+  commit(group: PackedGroup): number {
     const open = this.#opened();
     let inTransaction = false;
     try {
       open.begin.run();
       inTransaction = true;
       step('log.commit.begun');
-      const appended = this.#write(open, group);
+      const { appended, removed } = this.#write(open, group);
       step('log.commit.written');
       open.commit.run();
       inTransaction = false;
       if (appended > 0) step('log.commit.done');
       if (group.removes.length > 0) step('log.release.done');
       this.#nextPosition = Math.max(this.#nextPosition, group.firstPosition + appended);
+      return removed;
     } catch (error) {
       throw this.#commitFailed(open, error, inTransaction);
     }
@@ -159,17 +160,18 @@ export class RecordFile {
     }
   }
 
-  #write(open: Open, group: PackedGroup): number {
+  #write(open: Open, group: PackedGroup): { appended: number; removed: number } {
     const pack = Buffer.from(group.pack.buffer, group.pack.byteOffset, group.pack.byteLength);
     let position = group.firstPosition;
     for (const record of unpackRecords(pack)) {
       sealRecord(record);
       open.insert.run(position++, record);
     }
-    for (const removed of group.removes) open.remove.run(removed);
+    let removed = 0;
+    for (const one of group.removes) removed += open.remove.run(one).changes;
     if (group.meta?.clockMark !== undefined) open.setMeta.run('clockMark', String(group.meta.clockMark));
     if (group.meta?.archiveId !== undefined) open.setMeta.run('archiveId', group.meta.archiveId);
-    return position - group.firstPosition;
+    return { appended: position - group.firstPosition, removed };
   }
 
   /**

@@ -62,11 +62,12 @@ export interface RecordStore {
   /** Reads and verifies every record, oldest first, in portions. */
   load(visit: (records: readonly LoadedRecord[]) => void): Promise<LogContents>;
   /**
-   * Durable when it resolves. Groups take effect in the order of the calls.
+   * Durable when it resolves, with the number of `removes` that were there. Groups take effect in the order of
+   * the calls.
    * @throws `WAL_FULL`: nothing of the group was kept and the store goes on. `WAL_FAILED`: unknown what was
    * kept; the store is closed and must be opened and loaded again before the next commit.
    */
-  commit(group: LogGroup): Promise<void>;
+  commit(group: LogGroup): Promise<number>;
   /** Size on disk in bytes, as of the last commit. */
   readonly fileBytes: number;
   /** Never rejects. */

@@ -62,7 +62,7 @@ export class SqliteRecordStore implements RecordStore {
     }
   }
 
-  async commit(group: LogGroup): Promise<void> {
+  async commit(group: LogGroup): Promise<number> {
     const pack = packRecords(group.appends);
     const packed: PackedGroup = {
       firstPosition: group.firstPosition,
@@ -70,7 +70,10 @@ export class SqliteRecordStore implements RecordStore {
       removes: group.removes,
       meta: group.meta,
     };
-    this.#fileBytes = await this.#request<number>('commit', packed, [pack.buffer as ArrayBuffer]);
+    const transfer = [pack.buffer as ArrayBuffer];
+    const done = await this.#request<{ removed: number; fileBytes: number }>('commit', packed, transfer);
+    this.#fileBytes = done.fileBytes;
+    return done.removed;
   }
 
   async close(): Promise<void> {

@@ -21,8 +21,8 @@ serveWorker({
     return { value: { portion, nextPosition: opened().nextPosition } };
   },
   commit(group: PackedGroup): Answer {
-    opened().commit(group);
-    return { value: opened().fileBytes };
+    const removed = opened().commit(group);
+    return { value: { removed, fileBytes: opened().fileBytes } };
   },
   close(): Answer {
     file?.close();

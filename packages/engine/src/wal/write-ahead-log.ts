@@ -22,7 +22,14 @@ import { step } from '../base/steps.js';
 import type { Revision } from '../item/revision.js';
 import type { Entry } from '../memory/entry.js';
 import type { SystemPorts, Timer } from '../ports/ports.js';
-import type { DamagedRecord, LogContents, LogMeta, LogOpenOptions, RecordStore } from './record-store.js';
+import type {
+  DamagedRecord,
+  LoadedRecord,
+  LogContents,
+  LogMeta,
+  LogOpenOptions,
+  RecordStore,
+} from './record-store.js';
 
 /** A group is cut here, so that a burst neither blocks the event loop nor delays its own first writers. */
 const GROUP_RECORDS_MAX = 2048;
@@ -243,6 +250,7 @@ export class WriteAheadLog {
       entries.push(entry);
       appends.push(entry.revision);
       bytes += entry.sizeBytes;
+      entry.replacedPosition = entry.logPosition;
       entry.logPosition = firstPosition + appends.length - 1;
       entry.loggedVersion = entry.revision.version;
     }
@@ -273,12 +281,13 @@ export class WriteAheadLog {
     this.#underWay = true;
     const removes = group.released.slice();
     for (const position of group.previousPositions) if (position !== 0) removes.push(position);
+    let removed = 0;
     try {
       const { firstPosition, appends, meta } = group;
       if (appends.length > 0 || removes.length > 0 || meta !== undefined) {
         const committing = this.#store.commit({ firstPosition, appends, removes, meta });
         if (appends.length > 0) step('append.sent');
-        await committing;
+        removed = await committing;
       }
     } catch (error) {
       this.#underWay = false;
@@ -286,9 +295,10 @@ export class WriteAheadLog {
       return;
     }
     this.#underWay = false;
-    this.#live += group.appends.length - removes.length;
+    this.#live += group.appends.length - removed;
     this.#totalAppended += group.appends.length;
     this.#totalReleased += group.released.length;
+    for (const entry of group.entries) entry.replacedPosition = 0;
     for (let at = 0; at < group.entries.length; at++) {
       this.#events.logged(group.entries[at] as Entry, (group.appends[at] as Revision).version);
     }
@@ -309,14 +319,14 @@ export class WriteAheadLog {
     for (let at = 0; at < group.entries.length; at++) {
       const entry = group.entries[at] as Entry;
       const version = (group.appends[at] as Revision).version;
+      entry.replacedPosition = 0;
       if (entry.loggedVersion === version) {
         entry.logPosition = group.previousPositions[at] as number;
         entry.loggedVersion = group.previousVersions[at] as number;
       }
-      if (!entry.dirty && entry.logPosition !== 0) {
-        // Stored and settled while the group was under way: its release named the position that failed.
+      if (entry.logPosition !== 0 && entry.loggedVersion <= entry.storedVersion) {
+        // Stored while the group was under way: its release named the position that failed.
         this.#released.push(entry.logPosition);
-        entry.logPosition = 0;
       }
       if (entry.dirty && !entry.logQueued) {
         entry.logQueued = true;
@@ -353,34 +363,19 @@ export class WriteAheadLog {
     if (this.#closing || this.#openOptions === undefined) return;
     try {
       await this.#store.open(this.#openOptions);
-      for (const entry of this.#pending.dirty) {
-        entry.logPosition = 0;
-        entry.loggedVersion = 0;
-      }
+      // What the entries say of the log stays as it is until everything is read: they are asked meanwhile.
+      const found = new Map<Entry, LoadedRecord>();
       const orphans: number[] = [];
       let loaded = 0;
       const contents = await this.#store.load((records) => {
         loaded += records.length;
-        for (const { position, revision } of records) {
-          const entry = this.#pending.find(revision.id);
-          if (entry?.dirty !== true) {
-            orphans.push(position);
-          } else if (revision.version > entry.revision.version) {
-            // Newer than what memory holds: not this process's, and not for it to remove.
-          } else if (revision.version >= entry.loggedVersion) {
-            if (entry.logPosition !== 0) orphans.push(entry.logPosition);
-            entry.logPosition = position;
-            entry.loggedVersion = revision.version;
-          } else {
-            orphans.push(position);
-          }
-        }
+        for (const record of records) this.#reconcile(record, found, orphans);
       });
       if (this.#closing) return;
       this.#live = loaded;
       this.#nextPosition = Math.max(this.#nextPosition, contents.nextPosition);
       if (contents.damaged.length > 0) this.#events.damaged(contents.damaged);
-      this.#settleAfterReopen(orphans);
+      this.#settleAfterReopen(found, orphans);
     } catch (error) {
       if (this.#closing) return;
       this.#setStatus('failed', asLogError(error));
@@ -388,15 +383,32 @@ export class WriteAheadLog {
     }
   }
 
-  #settleAfterReopen(orphans: readonly number[]): void {
-    // Positions that were to be released are live records only if they were just found, and those are
-    // orphans or belong to entries by now: the old list would count them twice.
+  /** One record that is in the log: the newest of a pending entry, or nothing that anyone waits for. */
+  #reconcile(record: LoadedRecord, found: Map<Entry, LoadedRecord>, orphans: number[]): void {
+    const { position, revision } = record;
+    const entry = this.#pending.find(revision.id);
+    if (entry?.dirty !== true) {
+      orphans.push(position);
+      return;
+    }
+    // Newer than what memory holds: not of this process, and not for it to remove.
+    if (revision.version > entry.revision.version) return;
+    const other = found.get(entry);
+    if (other === undefined || other.revision.version < revision.version) found.set(entry, record);
+    const older = other === undefined || other.revision.version < revision.version ? other : record;
+    if (older !== undefined) orphans.push(older.position);
+  }
+
+  #settleAfterReopen(found: ReadonlyMap<Entry, LoadedRecord>, orphans: readonly number[]): void {
+    // What was to be released is either gone, or was found again, as an orphan or with its entry.
     this.#released = [...orphans];
     for (const entry of this.#pending.dirty) {
-      if (entry.logPosition !== 0 && entry.loggedVersion <= entry.storedVersion) {
-        this.#released.push(entry.logPosition);
-        entry.logPosition = 0;
-      }
+      const record = found.get(entry);
+      entry.logPosition = record?.position ?? 0;
+      entry.loggedVersion = record?.revision.version ?? 0;
+      entry.replacedPosition = 0;
+      if (record !== undefined && entry.loggedVersion <= entry.storedVersion)
+        this.#released.push(record.position);
       if (entry.loggedVersion === entry.revision.version) this.#events.logged(entry, entry.loggedVersion);
       else if (!entry.logQueued && entry.revision.version > entry.storedVersion) {
         entry.logQueued = true;

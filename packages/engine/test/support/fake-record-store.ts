@@ -65,14 +65,15 @@ export class FakeRecordStore implements RecordStore {
     return { damaged: this.damaged, nextPosition: this.nextPosition };
   }
 
-  async commit(group: LogGroup): Promise<void> {
+  async commit(group: LogGroup): Promise<number> {
     if (!this.#open) throw new Error('The store is not open.');
     this.groups.push(group);
     await this.#gate;
     const failure = this.failure;
     this.failure = undefined;
+    const removed = group.removes.filter((position) => this.records.has(position)).length;
     if (failure === undefined || failure.keep) this.#keep(group);
-    if (failure === undefined) return;
+    if (failure === undefined) return removed;
     if (failure.error.code !== 'WAL_FULL') this.#open = false;
     throw failure.error;
   }

@@ -1,0 +1,501 @@
+/** One simulated run: a workload over a whole engine, with crashes and faults, then the judgement. */
+import { SyncEngine, type SyncEngineConfig, SyncEngineError, SyncItem } from '#engine/index.js';
+import { type Call, check, describe, type ReadCall, type WriteCall } from './checker.js';
+import { ArchiveDisk, SimulatedArchive } from './simulated-archive.js';
+import { LogDisk, SimulatedRecordStore } from './simulated-log.js';
+import { Life, World } from './world.js';
+
+const CONFIG: SyncEngineConfig = {
+  nodeId: 'sim',
+  l1MaxBytes: 64 * 1024,
+  submitTimeoutMs: 1000,
+  batchFlushMs: 20,
+  batchFlushCount: 8,
+  walDrainBatchSize: 10,
+  sqlTimeoutMs: 800,
+  sqlReadTimeoutMs: 300,
+};
+const HOT_IDS = 6;
+const COLD_IDS = 80;
+const CLIENTS = 4;
+/** Beyond the deadline of the engine itself: turns of the loop, and a get that comes before a submit. */
+const SLACK_MS = 60;
+const FLUSH_MS = 2000;
+
+export interface RunResult {
+  readonly seed: number;
+  readonly violations: readonly string[];
+  readonly digest: string;
+  readonly history: readonly Call[];
+  readonly crashes: number;
+}
+
+export async function runSeed(seed: number, operations: number): Promise<RunResult> {
+  const run = new Run(seed, operations);
+  try {
+    return await run.world.runUntil(run.play());
+  } catch (error) {
+    throw new Error(`seed ${seed}: ${String(error)}\n${run.unfinished().join('\n')}`, { cause: error });
+  }
+}
+
+class Run {
+  readonly world: World;
+  readonly #seed: number;
+  readonly #operations: number;
+  readonly #log = new LogDisk();
+  readonly #archive = new ArchiveDisk();
+  readonly #history: Call[] = [];
+  readonly #violations: string[] = [];
+  #clock = 0;
+  #texts = 0;
+  #lives = 0;
+  #done = 0;
+  #crashes = 0;
+  #life!: Life;
+  #engine!: SyncEngine;
+  /** Clients wait for it while there is no engine. */
+  #running: Promise<void> = Promise.resolve();
+  #restarting = false;
+
+  constructor(seed: number, operations: number) {
+    this.#seed = seed;
+    this.#operations = operations;
+    this.world = new World(seed);
+  }
+
+  /** Calls that nobody has answered. */
+  unfinished(): string[] {
+    return this.#history.filter((call) => call.outcome === 'open').map(describe);
+  }
+
+  async play(): Promise<RunResult> {
+    const { dice } = this.world;
+    this.#archive.faults = dice.pick([0, 0.02, 0.1]);
+    this.#log.slow = dice.chance(0.1);
+    await this.#start();
+    await Promise.all(Array.from({ length: CLIENTS }, () => this.#client()));
+    await this.#heal();
+    const damaged = this.#log.everDamaged;
+    const readMs = (CONFIG.sqlReadTimeoutMs as number) + SLACK_MS;
+    const submitMs = (CONFIG.submitTimeoutMs as number) + SLACK_MS;
+    this.#violations.push(...check(this.#history, { submitMs, readMs, damaged }));
+    return {
+      seed: this.#seed,
+      violations: this.#violations,
+      digest: this.world.traceDigest,
+      history: this.#history,
+      crashes: this.#crashes,
+    };
+  }
+
+  // ── Clients ──────────────────────────────────────────────────────────────────────────────────────────────
+
+  async #client(): Promise<void> {
+    const { dice } = this.world;
+    while (this.#done < this.#operations) {
+      this.#done++;
+      if (dice.chance(0.06)) await this.#fault();
+      await this.#running;
+      await this.#operation();
+      await this.world.sleep(dice.chance(0.3) ? 0 : dice.between(0, 40));
+    }
+  }
+
+  async #operation(): Promise<void> {
+    const { dice } = this.world;
+    const id = this.#anyId();
+    switch (dice.pick(OPERATIONS)) {
+      case 'submit':
+        return this.#write(id, this.#newText());
+      case 'delete':
+        return this.#write(id, undefined);
+      case 'submit and read':
+        // Not awaited: the read comes while the write is on its way.
+        await Promise.all([
+          this.#write(id, dice.chance(0.3) ? undefined : this.#newText()),
+          this.#read(id, 'get'),
+        ]);
+        return;
+      case 'read and submit':
+        await Promise.all([
+          this.#read(id, 'get'),
+          this.#write(id, dice.chance(0.5) ? undefined : this.#newText()),
+        ]);
+        return;
+      case 'submitMany':
+        return this.#writeMany();
+      case 'get':
+        return this.#read(id, 'get');
+      case 'fresh':
+        return this.#read(id, 'fresh');
+      case 'peek':
+        return this.#peek(id);
+      case 'getMany':
+        return this.#readMany();
+      case 'getOrInsert':
+        return this.#getOrInsert(id);
+      case 'flush':
+        return this.#flush();
+    }
+  }
+
+  #anyId(): string {
+    const { dice } = this.world;
+    return dice.chance(0.6) ? `hot${dice.below(HOT_IDS)}` : `cold${dice.below(COLD_IDS)}`;
+  }
+
+  #newText(): string {
+    return `${this.#texts++}`;
+  }
+
+  /** The text, and ballast so that memory fills up. */
+  #item(id: string, text: string): SyncItem {
+    return new SyncItem(id, text.padEnd(this.world.dice.pick([10, 700, 2500])));
+  }
+
+  #call<T extends Call>(call: T): T {
+    this.#history.push(call);
+    this.world.note(`call ${describe(call)}`);
+    return call;
+  }
+
+  #newWrite(id: string, text: string | undefined, stampedInCall = true): WriteCall {
+    return this.#call({
+      kind: 'write',
+      id,
+      text,
+      life: this.#life.number,
+      invokedAt: this.#clock++,
+      invokedMs: this.world.now,
+      outcome: 'open',
+      stampedInCall,
+    });
+  }
+
+  #newRead(id: string): ReadCall {
+    return this.#call({
+      kind: 'read',
+      id,
+      life: this.#life.number,
+      invokedAt: this.#clock++,
+      invokedMs: this.world.now,
+      outcome: 'open',
+    });
+  }
+
+  async #write(id: string, text: string | undefined): Promise<void> {
+    const { dice } = this.world;
+    const ack = dice.pick(['memory', 'wal', 'wal', 'wal', 'stored', undefined] as const);
+    const options = ack === undefined ? {} : { ack };
+    const item = text === undefined ? undefined : this.#item(id, text);
+    const call = this.#newWrite(id, text);
+    const answer = item === undefined ? this.#engine.delete(id, options) : this.#engine.submit(item, options);
+    await this.#answerWrite(call, ack ?? 'wal', answer);
+  }
+
+  async #writeMany(): Promise<void> {
+    const ids = [...new Set(Array.from({ length: 5 }, () => this.#anyId()))];
+    const items = ids.map((id) => this.#item(id, this.#newText()));
+    const calls = items.map((item) => this.#newWrite(item.id, item.text().trimEnd()));
+    const ack = this.world.dice.pick(['memory', 'wal', 'stored'] as const);
+    const answer = this.#engine.submitMany(items, { ack });
+    const parts = calls.map((call, at) =>
+      this.#answerWrite(
+        call,
+        ack,
+        answer.then(({ results }) => {
+          const result = results[at];
+          if (result instanceof SyncEngineError) throw result;
+          return result as { version: number; ack: 'memory' | 'wal' | 'stored' };
+        }),
+      ),
+    );
+    await Promise.all(parts);
+  }
+
+  async #answerWrite(
+    call: WriteCall,
+    asked: 'memory' | 'wal' | 'stored',
+    answer: Promise<{ version: number; ack: 'memory' | 'wal' | 'stored' }>,
+  ): Promise<void> {
+    const life = this.#life;
+    const result = await Promise.race([
+      answer.then(
+        (receipt) => receipt,
+        (error: SyncEngineError) => error,
+      ),
+      life.crashed,
+    ]);
+    if (result === 'crashed' || life.dead) {
+      if (call.outcome === 'open') call.outcome = 'unknown';
+      return;
+    }
+    call.respondedAt = this.#clock++;
+    call.respondedMs = this.world.now;
+    if (result instanceof Error) {
+      if (!(result instanceof SyncEngineError)) throw result;
+      call.outcome = result.outcome === 'not-applied' ? 'refused' : 'unknown';
+      this.world.note(`answer ${describe(call)} ${result.code}`);
+      return;
+    }
+    call.outcome = 'acknowledged';
+    call.level = result.ack;
+    call.version = result.version;
+    this.world.note(`answer ${describe(call)} ${result.ack}`);
+    this.#checkLevel(call, asked);
+  }
+
+  /** What the acknowledgement says is true at the moment at which it comes. */
+  #checkLevel(call: WriteCall, asked: 'memory' | 'wal' | 'stored'): void {
+    const levels = ['memory', 'wal', 'stored'];
+    const version = call.version as number;
+    const stored = (this.#archive.rows.get(call.id)?.version ?? 0) >= version;
+    const logged = this.#log.newestOf(call.id) >= version;
+    if (levels.indexOf(call.level as string) < levels.indexOf(asked)) {
+      this.#violations.push(`${describe(call)}: acknowledged '${call.level}', asked for '${asked}'`);
+    }
+    if (call.level === 'stored' && !stored)
+      this.#violations.push(`${describe(call)}: 'stored', but SQL has it not`);
+    if (call.level === 'wal' && !stored && !logged) {
+      this.#violations.push(`${describe(call)}: 'wal', but neither log nor SQL has it`);
+    }
+  }
+
+  async #read(id: string, how: 'get' | 'fresh'): Promise<void> {
+    const call = this.#newRead(id);
+    const answer = how === 'get' ? this.#engine.get(id) : this.#engine.get(id, { fresh: true });
+    await this.#answerRead(call, answer);
+  }
+
+  async #readMany(): Promise<void> {
+    const ids = [...new Set(Array.from({ length: 4 }, () => this.#anyId()))];
+    const calls = ids.map((id) => this.#newRead(id));
+    const answer = this.#engine.getMany(ids);
+    await Promise.all(
+      calls.map((call, at) =>
+        this.#answerRead(
+          call,
+          answer.then((items) => items[at]),
+        ),
+      ),
+    );
+  }
+
+  async #peek(id: string): Promise<void> {
+    if (this.#engine.state !== 'Running') return;
+    const call = this.#newRead(id);
+    const item = this.#engine.peek(id);
+    // That memory has nothing says nothing.
+    if (item === undefined) this.#history.splice(this.#history.indexOf(call), 1);
+    else await this.#answerRead(call, Promise.resolve(item));
+  }
+
+  async #answerRead(call: ReadCall, answer: Promise<SyncItem | undefined>): Promise<void> {
+    const life = this.#life;
+    const result = await Promise.race([answer.catch((error: SyncEngineError) => error), life.crashed]);
+    if (result === 'crashed' || life.dead) return;
+    call.respondedAt = this.#clock++;
+    call.respondedMs = this.world.now;
+    if (result instanceof Error) {
+      if (!(result instanceof SyncEngineError)) throw result;
+      call.outcome = 'error';
+      // A getMany fails as a whole: what it says of another id says nothing of this one.
+      const ofAnother = result.code === 'CORRUPTION' && result.context.id !== call.id;
+      call.code = ofAnother ? 'TIER_UNAVAILABLE' : result.code;
+    } else if (result === undefined) call.outcome = 'absent';
+    else {
+      call.outcome = 'value';
+      call.text = result.text().trimEnd();
+      call.version = result.version as number;
+    }
+    this.world.note(`answer ${describe(call)} ${call.text ?? call.code ?? ''}`);
+  }
+
+  async #getOrInsert(id: string): Promise<void> {
+    const life = this.#life;
+    let call: WriteCall | undefined;
+    const text = this.#newText();
+    const answer = this.#engine.getOrInsert(id, async () => {
+      call ??= this.#newWrite(id, text, false);
+      await this.world.sleep(this.world.dice.between(0, 30));
+      return this.#item(id, text);
+    });
+    const result = await Promise.race([answer.catch((error: SyncEngineError) => error), life.crashed]);
+    if (call === undefined || result === 'crashed' || life.dead) {
+      if (call?.outcome === 'open') call.outcome = 'unknown';
+      return;
+    }
+    call.respondedAt = this.#clock++;
+    const own =
+      !(result instanceof Error) && result.text().trimEnd() === text && result.version !== undefined;
+    call.outcome = own ? 'acknowledged' : 'unknown';
+    if (!own) return;
+    call.level = 'wal';
+    call.version = (result as SyncItem).version as number;
+  }
+
+  async #flush(): Promise<void> {
+    const life = this.#life;
+    const before = this.#history.filter((call) => call.kind === 'write' && call.life === life.number);
+    const started = this.world.now;
+    const answer = this.#engine.flush({ timeoutMs: FLUSH_MS }).catch((error: SyncEngineError) => error);
+    const result = await Promise.race([answer, life.crashed]);
+    if (this.world.now - started > FLUSH_MS + SLACK_MS) this.#violations.push('flush() missed its deadline');
+    if (result !== undefined || life.dead) return;
+    for (const call of before) {
+      if (call.kind !== 'write' || call.version === undefined || !call.stampedInCall) continue;
+      if ((this.#archive.rows.get(call.id)?.version ?? 0) < call.version) {
+        this.#violations.push(`${describe(call)}: flush() said that it is in SQL`);
+      }
+    }
+  }
+
+  // ── Faults ───────────────────────────────────────────────────────────────────────────────────────────────
+
+  async #fault(): Promise<void> {
+    const { dice } = this.world;
+    const fault = dice.pick(FAULTS);
+    this.world.note(`fault ${fault}`);
+    switch (fault) {
+      case 'crash':
+        return this.#restart(false);
+      case 'restart':
+        return this.#restart(true);
+      case 'SQL is down':
+        this.#archive.downUntilMs = this.world.now + dice.between(50, 6000);
+        return;
+      case 'disk full':
+        this.#log.fullUntilMs = this.world.now + dice.between(50, 2500);
+        return;
+      case 'log fails':
+        this.#log.failNext = true;
+        return;
+      case 'log hangs':
+        this.#log.hangNext = true;
+        return;
+      case 'clock jumps':
+        this.world.jumpWallClock(dice.between(-3_600_000, 3_600_000));
+    }
+  }
+
+  /** One client restarts the engine, the others wait. */
+  async #restart(clean: boolean): Promise<void> {
+    // Of two clients that want to, only the first does.
+    if (this.#restarting) return;
+    this.#restarting = true;
+    let ready!: () => void;
+    this.#running = new Promise((resolve) => {
+      ready = resolve;
+    });
+    try {
+      if (clean) await this.#shutdown();
+      else {
+        this.#crashes++;
+        this.#life.end();
+        if (this.world.dice.chance(0.5)) await this.world.sleep(this.world.dice.between(0, 500));
+      }
+      await this.#start();
+    } finally {
+      this.#restarting = false;
+      ready();
+    }
+  }
+
+  async #shutdown(): Promise<void> {
+    const writes = this.#history.filter((call) => call.kind === 'write' && call.life === this.#life.number);
+    const started = this.world.now;
+    const deadlineMs = 3000;
+    const { remaining } = await this.#engine.shutdown({ deadlineMs });
+    if (this.world.now - started > deadlineMs + 1000) this.#violations.push('shutdown() missed its deadline');
+    if (remaining === 0) {
+      for (const call of writes) if (call.kind === 'write') call.savedByShutdown = true;
+    }
+    this.#life.end();
+  }
+
+  async #start(): Promise<void> {
+    for (let attempt = 0; ; attempt++) {
+      const life = new Life(this.#lives++);
+      const stores = {
+        archive: new SimulatedArchive(this.#archive, this.world, life),
+        recordStore: new SimulatedRecordStore(this.#log, this.world, life),
+      };
+      const engine = new SyncEngine(CONFIG, { ...this.world.ports(life), ...stores });
+      try {
+        await engine.start();
+        this.#life = life;
+        this.#engine = engine;
+        return;
+      } catch (error) {
+        life.end();
+        // A start may meet a full disk or a failing log, and then says so; it may not fail otherwise.
+        const code = (error as SyncEngineError).code;
+        if (attempt > 50 || (code !== 'WAL_FULL' && code !== 'WAL_FAILED')) throw error;
+        await this.world.sleep(200);
+      }
+    }
+  }
+
+  // ── The end ──────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Faults off: then everything drains, and everything that was promised is there, before and after a start. */
+  async #heal(): Promise<void> {
+    this.#archive.faults = 0;
+    this.#archive.downUntilMs = 0;
+    this.#log.fullUntilMs = 0;
+    this.#log.failNext = this.#log.hangNext = this.#log.slow = false;
+    await this.world.sleep(8000);
+    await this.#engine.flush({ timeoutMs: 5000 });
+    await this.world.sleep(200);
+    await this.#readEverything();
+    const { remaining } = await this.#engine.shutdown({ deadlineMs: 5000 });
+    if (remaining > 0) this.#violations.push(`${remaining} writes remained after everything had healed`);
+    if (this.#log.records.size > 0)
+      this.#violations.push(`the log still holds ${this.#log.records.size} records`);
+    for (const call of this.#history) {
+      if (call.kind === 'write' && call.life === this.#life.number) call.savedByShutdown = true;
+    }
+    this.#life.end();
+    await this.#start();
+    await this.#readEverything();
+    await this.#engine.shutdown();
+  }
+
+  async #readEverything(): Promise<void> {
+    const ids = [...new Set(this.#history.map((call) => call.id))];
+    for (const id of ids) {
+      await this.#read(id, 'get');
+      const last = this.#history.at(-1) as ReadCall;
+      if (last.outcome === 'error' && last.code !== 'CORRUPTION') {
+        this.#violations.push(`${describe(last)}: ${last.code} although nothing is broken any more`);
+      }
+    }
+  }
+}
+
+const OPERATIONS = [
+  ...Array<'submit'>(30).fill('submit'),
+  ...Array<'delete'>(8).fill('delete'),
+  ...Array<'submit and read'>(6).fill('submit and read'),
+  ...Array<'read and submit'>(8).fill('read and submit'),
+  ...Array<'submitMany'>(4).fill('submitMany'),
+  ...Array<'get'>(28).fill('get'),
+  ...Array<'fresh'>(4).fill('fresh'),
+  ...Array<'peek'>(3).fill('peek'),
+  ...Array<'getMany'>(5).fill('getMany'),
+  ...Array<'getOrInsert'>(3).fill('getOrInsert'),
+  ...Array<'flush'>(1).fill('flush'),
+] as const;
+
+const FAULTS = [
+  'crash',
+  'crash',
+  'restart',
+  'SQL is down',
+  'SQL is down',
+  'disk full',
+  'log fails',
+  'log hangs',
+  'clock jumps',
+] as const;
