@@ -16,7 +16,6 @@ serveWorker({
     for (const answer of held.splice(0).reverse()) answer();
     return { value: undefined };
   },
-  stackTraceLimit: () => ({ value: Error.stackTraceLimit }),
   move() {
     const bytes = new Uint8Array([1, 2, 3]);
     return { value: bytes, transfer: [bytes.buffer] };
