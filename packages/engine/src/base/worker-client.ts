@@ -26,9 +26,8 @@ export class WorkerClient {
   readonly #ended: Promise<void>;
 
   constructor(entry: URL, name: string) {
-    const worker = new Worker(entry, { name, execArgv: inheritedFlags() });
+    const worker = new Worker(entry, { name, ...threadFlags() });
     this.#worker = worker;
-    worker.unref();
     worker.on('message', (reply: WorkerReply) => this.#answer(reply));
     this.#ended = new Promise((resolve) => {
       worker.on('error', (error) => this.#die(`The ${name} thread failed: ${error.message}`, error));
@@ -37,6 +36,8 @@ export class WorkerClient {
         resolve();
       });
     });
+    // Only now: listening for messages makes it keep the process alive.
+    worker.unref();
   }
 
   get alive(): boolean {
@@ -50,7 +51,12 @@ export class WorkerClient {
       if (this.#waiting.size === 0) this.#worker.ref();
       this.#waiting.set(call, { resolve: resolve as (value: unknown) => void, reject });
       const request: WorkerRequest = { call, method, args };
-      this.#worker.postMessage(request, transfer);
+      try {
+        this.#worker.postMessage(request, transfer);
+      } catch (error) {
+        this.#forget(call);
+        reject(error);
+      }
     });
   }
 
@@ -64,10 +70,14 @@ export class WorkerClient {
   #answer(reply: WorkerReply): void {
     const waiting = this.#waiting.get(reply.call);
     if (waiting === undefined) return;
-    this.#waiting.delete(reply.call);
-    if (this.#waiting.size === 0) this.#worker.unref();
+    this.#forget(reply.call);
     if (reply.error === undefined) waiting.resolve(reply.value);
     else waiting.reject(fromWire(reply.error));
+  }
+
+  #forget(call: number): void {
+    this.#waiting.delete(call);
+    if (this.#waiting.size === 0) this.#worker.unref();
   }
 
   #die(message: string, cause?: unknown): void {
@@ -80,15 +90,22 @@ export class WorkerClient {
   }
 }
 
-/** Node's flags of this process, without those that speak of a program given as text: they fail on a file. */
-function inheritedFlags(): string[] {
-  const flags: string[] = [];
-  for (let at = 0; at < process.execArgv.length; at++) {
-    const flag = process.execArgv[at] as string;
-    if (/^(-e|--eval|-p|--print|-pe)$/.test(flag)) at++;
-    else if (!/^(--input-type|--eval=|--print=)/.test(flag)) flags.push(flag);
+/**
+ * Flags for the thread where the process runs a program given as text: `--input-type` fails on a file, so the
+ * flags are no longer inherited as they are, and those of V8 may not be given to a thread. What loads code into
+ * every thread is kept.
+ */
+function threadFlags(): { execArgv?: string[] } {
+  const inherited = process.execArgv;
+  if (!inherited.some((flag) => flag.startsWith('--input-type'))) return {};
+  const execArgv: string[] = [];
+  for (let at = 0; at < inherited.length; at++) {
+    const flag = inherited[at] as string;
+    if (!/^(--import|--require|-r|--loader|--experimental-loader|--conditions|-C)(=|$)/.test(flag)) continue;
+    execArgv.push(flag);
+    if (!flag.includes('=')) execArgv.push(inherited[++at] as string);
   }
-  return flags;
+  return { execArgv };
 }
 
 /** The error that a worker sent, as it was thrown there. */

@@ -1,13 +1,20 @@
 /** A doubly linked list through the entries themselves: no allocation to move an entry. Oldest first. */
-import type { Entry } from './entry.js';
 
-export class EntryList {
-  #first: Entry | undefined;
-  #last: Entry | undefined;
+/** What an element carries of its place in a list. */
+export interface Linked<T extends Linked<T>> {
+  readonly sizeBytes: number;
+  list: EntryList<T> | undefined;
+  previous: T | undefined;
+  next: T | undefined;
+}
+
+export class EntryList<T extends Linked<T>> {
+  #first: T | undefined;
+  #last: T | undefined;
   #count = 0;
   #bytes = 0;
 
-  get first(): Entry | undefined {
+  get first(): T | undefined {
     return this.#first;
   }
 
@@ -20,7 +27,7 @@ export class EntryList {
     return this.#bytes;
   }
 
-  append(entry: Entry): void {
+  append(entry: T): void {
     entry.list = this;
     entry.previous = this.#last;
     entry.next = undefined;
@@ -31,7 +38,7 @@ export class EntryList {
     this.#bytes += entry.sizeBytes;
   }
 
-  remove(entry: Entry): void {
+  remove(entry: T): void {
     if (entry.previous === undefined) this.#first = entry.next;
     else entry.previous.next = entry.next;
     if (entry.next === undefined) this.#last = entry.previous;
@@ -44,15 +51,15 @@ export class EntryList {
   }
 
   /** Makes the entry the youngest. */
-  renew(entry: Entry): void {
+  renew(entry: T): void {
     if (this.#last === entry) return;
     this.remove(entry);
     this.append(entry);
   }
 
-  *[Symbol.iterator](): Generator<Entry> {
+  *[Symbol.iterator](): Generator<T> {
     for (let entry = this.#first; entry !== undefined; ) {
-      const next: Entry | undefined = entry.next;
+      const next: T | undefined = entry.next;
       yield entry;
       entry = next;
     }

@@ -8,7 +8,7 @@ import type { Revision } from '../item/revision.js';
 import type { BatchableItem, SyncItem, Usage } from '../item/sync-item.js';
 import { itemOf } from '../item/sync-item.js';
 import type { AckWaiter } from './ack-waiter.js';
-import type { EntryList } from './entry-list.js';
+import type { EntryList, Linked } from './entry-list.js';
 
 /**
  * Bytes of one entry beside id and content: the entry, its revision, its place in the map, an item view.
@@ -26,7 +26,7 @@ export function accountedBytes(revision: Revision): number {
  */
 export type Lane = 'none' | 'batch' | 'live' | 'backlog';
 
-export class Entry implements BatchableItem, Usage {
+export class Entry implements BatchableItem, Usage, Linked<Entry> {
   revision: Revision;
   sizeBytes: number;
   /** Not yet stored and released. */
@@ -58,7 +58,7 @@ export class Entry implements BatchableItem, Usage {
   #item: SyncItem | undefined;
 
   /** The list that the entry is in, and its neighbours there (`entry-list.ts`). */
-  list: EntryList | undefined;
+  list: EntryList<Entry> | undefined;
   previous: Entry | undefined;
   next: Entry | undefined;
 

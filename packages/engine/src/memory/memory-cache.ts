@@ -24,8 +24,8 @@ export interface MemoryStats {
 export class MemoryCache {
   readonly #bytesMax: number;
   readonly #entries = new Map<string, Entry>();
-  readonly #clean = new EntryList();
-  readonly #dirty = new EntryList();
+  readonly #clean = new EntryList<Entry>();
+  readonly #dirty = new EntryList<Entry>();
   #evictions = 0;
   /** Wall clock of about now, set by the engine's maintenance: a read does not ask the system for time. */
   coarseNow = 0;

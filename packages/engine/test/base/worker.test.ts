@@ -181,17 +181,16 @@ describe('the process', () => {
     );
   });
 
-  // Known faults of the client: `fails` turns red, and is to be removed, when they are mended.
-  test.fails('ends by itself with a worker that was never asked', async () => {
+  test('ends by itself with a worker that was never asked', async () => {
     expect(await run("console.log('made')", [], 3000)).toBe('made\n');
   });
 
-  test.fails('ends by itself after a request that could not be sent', async () => {
+  test('ends by itself after a request that could not be sent', async () => {
     const code = "client.request('echo', () => {}).catch((error) => console.log(error.name))";
     expect(await run(code, [], 3000)).toBe('DataCloneError\n');
   });
 
-  test.fails('may have flags of V8, which no thread may be given', async () => {
+  test('may have flags of V8, which no thread may be given', async () => {
     const code = "client.request('echo', 1).then(console.log)";
     expect(await run(code, ['--max-old-space-size=500'], 3000)).toBe('1\n');
   });
