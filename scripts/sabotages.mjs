@@ -1,3 +1,4 @@
+// @ts-check
 /**
  * Breaks that the tests must notice, each the mistake of a tired afternoon. A guarantee whose code can be
  * broken while its tests stay green is not tested. `sabotage.mjs` applies them one at a time, to a copy.

@@ -59,6 +59,8 @@ export class Flusher {
   readonly #batcher: HybridBatcher<Entry>;
   readonly #live = new Set<Entry>();
   readonly #backlog = new Set<Entry>();
+  /** Of failed batches: older than all of the backlog, so they go first. */
+  readonly #returned = new Set<Entry>();
   /** Ids that lost to a newer row and whose record is not yet released. */
   readonly #losers = new Set<string>();
   #backlogCursor: Iterator<Entry> | undefined;
@@ -84,7 +86,7 @@ export class Flusher {
 
   /** Whether what failed, or was found in the log, is still being brought to SQL. */
   get draining(): boolean {
-    return this.#backlog.size > 0;
+    return this.#backlog.size > 0 || this.#returned.size > 0;
   }
 
   /** Takes an entry that was just written. */
@@ -95,6 +97,7 @@ export class Flusher {
       case 'backlog':
         if (!this.#parts.archive.available) return;
         this.#backlog.delete(entry);
+        this.#returned.delete(entry);
         break;
       default:
     }
@@ -121,9 +124,9 @@ export class Flusher {
   pump(): void {
     if (this.#stopped || this.#retryTimer !== undefined) return;
     while (this.#underWay < BATCHES_UNDER_WAY_MAX && this.#parts.archive.available) {
+      if (this.#live.size === 0 && !this.draining) return;
       const entries = this.#nextEntries();
-      if (entries.length === 0) return;
-      void this.#flush(entries);
+      if (entries.length > 0) void this.#flush(entries);
     }
   }
 
@@ -137,6 +140,12 @@ export class Flusher {
     }
     barrier.armed();
     this.force('manual');
+  }
+
+  /** SQL went away: what waits for it is backlog from now on, and what comes after its return goes beside it. */
+  archiveLost(): void {
+    for (const entry of this.#live) this.addToBacklog(entry);
+    this.#live.clear();
   }
 
   /** Resolves when nothing is dirty any more, or the flusher was stopped. */
@@ -176,11 +185,11 @@ export class Flusher {
   }
 
   #nextEntries(): Entry[] {
-    const fromBacklog = this.#backlogsTurn ? this.#backlog.size > 0 : this.#live.size === 0;
+    const fromBacklog = this.#backlogsTurn ? this.draining : this.#live.size === 0;
     this.#backlogsTurn = !fromBacklog;
-    return fromBacklog
-      ? this.#take(this.#backlog, this.#config.walDrainBatchSize)
-      : this.#take(this.#live, this.#config.batchFlushCount);
+    if (!fromBacklog) return this.#take(this.#live, this.#config.batchFlushCount);
+    const oldest = this.#returned.size > 0 ? this.#returned : this.#backlog;
+    return this.#take(oldest, this.#config.walDrainBatchSize);
   }
 
   #take(lane: Set<Entry>, countMax: number): Entry[] {
@@ -284,7 +293,10 @@ export class Flusher {
       const { version } = revisions[at] as Revision;
       if (entry.flushingVersion === version) entry.flushingVersion = 0;
       if (!entry.dirty || entry.storedVersion >= entry.revision.version) continue;
-      if (entry.lane === 'none') this.addToBacklog(entry);
+      if (entry.lane === 'none') {
+        entry.lane = 'backlog';
+        this.#returned.add(entry);
+      }
       if (this.#config.walMode === 'outage') this.#parts.log?.append(entry);
     }
     if (this.#stopped) return;

@@ -310,6 +310,7 @@ export class EngineRuntime {
     if (state === 'open') {
       const error = new CircuitError('sql', MAINTENANCE_MS);
       for (const barrier of [...this.#barriers]) barrier.fail(error);
+      this.flusher?.archiveLost();
     } else {
       this.flusher?.pump();
     }

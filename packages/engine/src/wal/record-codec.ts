@@ -26,10 +26,14 @@ import type { LoadedRecord } from './record-store.js';
 export const RECORD_HEAD_BYTES = 8;
 const LENGTH_BYTES = 4;
 
-export type DecodedRecord =
-  | { readonly kind: 'intact'; readonly revision: Revision }
-  /** `id` is absent where even it is not to be trusted. */
-  | { readonly kind: 'damaged'; readonly id: string | undefined };
+/** What is left of a record whose checksum does not fit. */
+export interface DamagedBytes {
+  readonly kind: 'damaged';
+  /** Absent where even it is not to be trusted. */
+  readonly id: string | undefined;
+}
+
+export type DecodedRecord = { readonly kind: 'intact'; readonly revision: Revision } | DamagedBytes;
 
 /** Packs revisions as `length, record` pairs, checksums left open. The buffer owns its memory. */
 export function packRecords(revisions: readonly Revision[]): Buffer {
@@ -66,6 +70,11 @@ export function sealRecord(record: Buffer): void {
 
 /** Takes any bytes; never throws. */
 export function decodeRecord(record: Buffer): DecodedRecord {
+  return damageOf(record) ?? { kind: 'intact', revision: decodeEnvelope(record, RECORD_HEAD_BYTES) };
+}
+
+/** `undefined` for an intact record. Takes any bytes; decodes nothing of what is intact. */
+export function damageOf(record: Buffer): DamagedBytes | undefined {
   const length = record.length;
   if (length < RECORD_HEAD_BYTES + ENVELOPE_HEAD_BYTES) return { kind: 'damaged', id: undefined };
   const middle = identityEnd(record, RECORD_HEAD_BYTES);
@@ -73,9 +82,7 @@ export function decodeRecord(record: Buffer): DecodedRecord {
   const identity = checksum(record, RECORD_HEAD_BYTES, middle);
   if (identity !== record.readUInt32BE(0)) return { kind: 'damaged', id: undefined };
   const whole = envelopeLength(record, RECORD_HEAD_BYTES, length) === length - RECORD_HEAD_BYTES;
-  if (whole && checksum(record, middle, length, identity) === record.readUInt32BE(4)) {
-    return { kind: 'intact', revision: decodeEnvelope(record, RECORD_HEAD_BYTES) };
-  }
+  if (whole && checksum(record, middle, length, identity) === record.readUInt32BE(4)) return undefined;
   const id = record.toString('utf8', RECORD_HEAD_BYTES + ENVELOPE_HEAD_BYTES, middle);
   return { kind: 'damaged', id };
 }

@@ -7,15 +7,20 @@
  *
  * A file that exists is never taken for a new log: it is created complete under another name and renamed. So
  * an empty or truncated file is damage, not a beginning.
+ *
+ * Damage is never a shorter log. Records and meta carry checksums; what holds the records together (pages,
+ * the order of the write-ahead file) is checked before the file is opened for writing. One thing cannot be
+ * told: a last group that was damaged in the write-ahead file looks like one that a power loss cut.
  */
-import { closeSync, openSync, readSync, renameSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, readSync, renameSync, rmSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { crc32 } from 'node:zlib';
 import type { Statement } from 'better-sqlite3';
 import { messageOf, SyncEngineError } from '../base/errors.js';
 import { removeDatabase, sizeOf, syncDirectoryOf, syncPath } from '../base/files.js';
 import { type Connection, type Driver, FileLock, isCorruption, isFull, sqliteCode } from '../base/sqlite.js';
 import { step } from '../base/steps.js';
-import { decodeRecord, sealRecord, unpackRecords } from './record-codec.js';
+import { damageOf, sealRecord, unpackRecords } from './record-codec.js';
 import type { DamagedRecord, LogMeta, LogOpenOptions } from './record-store.js';
 
 /** "SyLg", so that tools and this code know the file. */
@@ -25,6 +30,8 @@ const FORMAT = 1;
 const CHECKPOINT_PAGES = 4000;
 const JOURNAL_BYTES_MAX = 64 * 1024 * 1024;
 const PORTION_BYTES = 1024 * 1024;
+/** Positions are reserved in blocks, so that most commits need not write the next one down. */
+const POSITIONS_RESERVED = 2 ** 20;
 
 /** A group as it reaches the worker. */
 export interface PackedGroup {
@@ -38,7 +45,7 @@ export interface PackedGroup {
 /** A portion of records on its way to the main thread. */
 export interface RecordPortion {
   readonly positions: number[];
-  /** Bare records behind each other, `ends[i]` behind the i-th. */
+  /** Bare records behind each other, `ends[i]` behind the i-th. Owns its memory. */
   readonly bytes: Uint8Array;
   readonly ends: number[];
   readonly damaged: readonly DamagedRecord[];
@@ -46,9 +53,12 @@ export interface RecordPortion {
   readonly next: number | undefined;
 }
 
+type Meta = ReadonlyMap<string, string>;
+
 interface Open {
   readonly connection: Connection;
   readonly lock: FileLock;
+  readonly select: Statement<[number]>;
   readonly insert: Statement<[number, Buffer]>;
   readonly remove: Statement<[number]>;
   readonly setMeta: Statement<[string, string]>;
@@ -62,6 +72,8 @@ export class RecordFile {
   readonly #holder: string;
   #open: Open | undefined;
   #nextPosition = 1;
+  /** As committed. */
+  #meta: Meta = new Map();
 
   constructor(driver: Driver, path: string, holder: string) {
     this.#driver = driver;
@@ -69,47 +81,47 @@ export class RecordFile {
     this.#holder = holder;
   }
 
-  /** Database and write-ahead file together, bytes. */
+  /** Database and write-ahead file together, bytes; asks the file system. */
   get fileBytes(): number {
     return (sizeOf(this.#path) ?? 0) + (sizeOf(`${this.#path}-wal`) ?? 0);
   }
 
+  get nextPosition(): number {
+    return this.#nextPosition;
+  }
+
   open(options: LogOpenOptions): LogMeta {
     this.close();
-    const lock = this.#guard('open', () => FileLock.acquire(this.#driver, this.#path, this.#holder, 'wal'));
+    const lock = this.#guard('open', () => this.#lock());
     try {
       return this.#guard('open', () => this.#openLocked(lock, options));
     } catch (error) {
-      this.#open?.connection.close();
       this.#open = undefined;
       lock.release();
       throw error;
     }
   }
 
-  /** Records from `from` on, about a mebibyte of them, each verified. */
+  /** Records from `from` on, at most a mebibyte of them or one, each verified. */
   load(from: number): RecordPortion {
-    const { connection } = this.#opened();
+    const { select } = this.#opened();
     return this.#guard('read', () => {
-      const rows = connection
-        .prepare<[number], { position: number; record: Buffer }>(
-          'SELECT position, record FROM records WHERE position >= ? ORDER BY position',
-        )
-        .iterate(from);
       const positions: number[] = [];
       const parts: Buffer[] = [];
       const ends: number[] = [];
       const damaged: DamagedRecord[] = [];
+      let seenBytes = 0;
       let bytes = 0;
-      for (const { position, record } of rows) {
-        if (bytes >= PORTION_BYTES) {
-          return { positions, bytes: Buffer.concat(parts), ends, damaged, next: position };
+      let next: number | undefined;
+      for (const [position, record] of select.iterate(from) as Iterable<[number, Buffer]>) {
+        if (seenBytes > 0 && seenBytes + record.length > PORTION_BYTES) {
+          next = position;
+          break;
         }
-        const decoded: ReturnType<typeof decodeRecord> = Buffer.isBuffer(record)
-          ? decodeRecord(record)
-          : { kind: 'damaged', id: undefined };
-        if (decoded.kind === 'damaged') {
-          damaged.push({ position, id: decoded.id });
+        seenBytes += record.length + 1;
+        const damage = damageOf(record);
+        if (damage !== undefined) {
+          damaged.push({ position, id: damage.id });
           continue;
         }
         bytes += record.length;
@@ -117,12 +129,8 @@ export class RecordFile {
         parts.push(record);
         ends.push(bytes);
       }
-      return { positions, bytes: Buffer.concat(parts), ends, damaged, next: undefined };
+      return { positions, bytes: gathered(parts, bytes), ends, damaged, next };
     });
-  }
-
-  get nextPosition(): number {
-    return this.#nextPosition;
   }
 
   /** Durable when it returns; returns how many of the removes were there. */
@@ -133,13 +141,16 @@ export class RecordFile {
       open.begin.run();
       inTransaction = true;
       step('log.commit.begun');
-      const { appended, removed } = this.#write(open, group);
+      const { end, removed } = writeRecords(open, group);
+      const meta = this.#metaAfter(group, end);
+      if (meta !== this.#meta) writeMeta(open.setMeta, meta);
       step('log.commit.written');
       open.commit.run();
       inTransaction = false;
-      if (appended > 0) step('log.commit.done');
+      this.#meta = meta;
+      this.#nextPosition = Math.max(this.#nextPosition, end);
+      if (end > group.firstPosition) step('log.commit.done');
       if (group.removes.length > 0) step('log.release.done');
-      this.#nextPosition = Math.max(this.#nextPosition, group.firstPosition + appended);
       return removed;
     } catch (error) {
       throw this.#commitFailed(open, error, inTransaction);
@@ -160,18 +171,16 @@ export class RecordFile {
     }
   }
 
-  #write(open: Open, group: PackedGroup): { appended: number; removed: number } {
-    const pack = Buffer.from(group.pack.buffer, group.pack.byteOffset, group.pack.byteLength);
-    let position = group.firstPosition;
-    for (const record of unpackRecords(pack)) {
-      sealRecord(record);
-      open.insert.run(position++, record);
-    }
-    let removed = 0;
-    for (const one of group.removes) removed += open.remove.run(one).changes;
-    if (group.meta?.clockMark !== undefined) open.setMeta.run('clockMark', String(group.meta.clockMark));
-    if (group.meta?.archiveId !== undefined) open.setMeta.run('archiveId', group.meta.archiveId);
-    return { appended: position - group.firstPosition, removed };
+  #metaAfter(group: PackedGroup, end: number): Meta {
+    const clockMark = group.meta?.clockMark;
+    const archiveId = group.meta?.archiveId;
+    const exhausted = end > numberOf(this.#meta, 'nextPosition');
+    if (clockMark === undefined && archiveId === undefined && !exhausted) return this.#meta;
+    const meta = new Map(this.#meta);
+    if (clockMark !== undefined) meta.set('clockMark', String(clockMark));
+    if (archiveId !== undefined) meta.set('archiveId', archiveId);
+    if (exhausted) meta.set('nextPosition', String(end + POSITIONS_RESERVED));
+    return sealMeta(meta);
   }
 
   /**
@@ -179,25 +188,14 @@ export class RecordFile {
    * in memory of the file may no longer be what is on the disk.
    */
   #commitFailed(open: Open, error: unknown, inTransaction: boolean): SyncEngineError {
-    if (isFull(error) && inTransaction) {
-      try {
-        if (open.connection.inTransaction) open.connection.exec('ROLLBACK');
-        return new SyncEngineError(
-          'WAL_FULL',
-          `The disk of the log ${this.#path} is full. Nothing of the group was kept; it is tried again every second. Free space there.`,
-          { outcome: 'indeterminate', context: { tier: 'wal', path: this.#path }, cause: error },
-        );
-      } catch {
-        // The rollback failed too: the connection is of no more use.
-      }
+    if (isFull(error) && inTransaction && this.#goOnWhenFull(open.connection)) {
+      return new SyncEngineError(
+        'WAL_FULL',
+        `The disk of the log ${this.#path} is full. Nothing of the group was kept; it is tried again every second. Free space there.`,
+        { outcome: 'indeterminate', context: { tier: 'wal', path: this.#path }, cause: error },
+      );
     }
-    this.#open = undefined;
-    try {
-      open.connection.close();
-    } catch {
-      // A transaction that cannot be ended keeps it open until the thread ends.
-    }
-    open.lock.release();
+    this.close();
     return new SyncEngineError(
       'WAL_FAILED',
       `The log ${this.#path} failed to commit: ${messageOf(error)}. It is opened and verified again before the next write.`,
@@ -205,28 +203,66 @@ export class RecordFile {
     );
   }
 
+  /**
+   * Ends the transaction. What the write-ahead file holds may find room inside the database; then that file
+   * is used again from its beginning, and releases go on although the disk is full.
+   */
+  #goOnWhenFull(connection: Connection): boolean {
+    try {
+      if (connection.inTransaction) connection.exec('ROLLBACK');
+      connection.pragma('wal_checkpoint(RESTART)');
+    } catch (error) {
+      if (!isFull(error)) return false;
+    }
+    return !connection.inTransaction;
+  }
+
+  /**
+   * A power loss can leave the lock's file, which is never synced, without sense. It holds nothing but a
+   * name, so it is made anew; whoever might still own the log also holds SQLite's lock on the log itself.
+   */
+  #lock(): FileLock {
+    try {
+      return FileLock.acquire(this.#driver, this.#path, this.#holder, 'wal');
+    } catch (error) {
+      if (!isCorruption(error)) throw error;
+      removeDatabase(`${this.#path}-lock`);
+      return FileLock.acquire(this.#driver, this.#path, this.#holder, 'wal');
+    }
+  }
+
   #openLocked(lock: FileLock, options: LogOpenOptions): LogMeta {
     const size = sizeOf(this.#path);
     if (size === undefined) this.#create(options);
-    else this.#assertSqlite(size);
-    const connection = new this.#driver(this.#path, { timeout: 0 });
+    else this.#inspect(size);
+    const connection = new this.#driver(this.#path, { timeout: 0, fileMustExist: true });
     try {
-      this.#assertFormat(connection);
       connection.pragma('locking_mode = EXCLUSIVE');
-      connection.pragma('journal_mode = WAL');
+      if (connection.pragma('journal_mode = WAL', { simple: true }) !== 'wal') {
+        throw new Error('SQLite cannot keep a write-ahead file there');
+      }
       connection.pragma('synchronous = FULL');
+      // Where fsync alone leaves data in the drive's cache (macOS), it is told to go further.
+      connection.pragma('fullfsync = ON');
+      connection.pragma('checkpoint_fullfsync = ON');
       connection.pragma(`journal_size_limit = ${JOURNAL_BYTES_MAX}`);
       connection.pragma(`wal_autocheckpoint = ${CHECKPOINT_PAGES}`);
-      this.#syncRecovered(connection);
-      const meta = this.#raiseIncarnation(connection, options);
+      syncRecovered(connection);
+      // The inspection leaves it; this connection has the file to itself and keeps no such index.
+      rmSync(`${this.#path}-shm`, { force: true });
+      const setMeta = connection.prepare<[string, string]>(
+        'INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value',
+      );
+      const meta = this.#begin(connection, setMeta, options);
       this.#open = {
         connection,
         lock,
+        setMeta,
+        select: connection
+          .prepare<[number]>('SELECT position, record FROM records WHERE position >= ? ORDER BY position')
+          .raw(),
         insert: connection.prepare('INSERT INTO records (position, record) VALUES (?, ?)'),
         remove: connection.prepare('DELETE FROM records WHERE position = ?'),
-        setMeta: connection.prepare(
-          'INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value',
-        ),
         begin: connection.prepare('BEGIN IMMEDIATE'),
         commit: connection.prepare('COMMIT'),
       };
@@ -237,48 +273,40 @@ export class RecordFile {
     }
   }
 
-  /**
-   * After a failed fsync, pages that SQLite's recovery accepts may never have reached the disk: the kernel
-   * reports the failure once and then serves them from its cache. Appending behind them would put
-   * acknowledged records behind a hole. A checkpoint writes all of them into the database and syncs it, and
-   * the write-ahead file begins anew. Where that fails the log stays closed.
-   */
-  #syncRecovered(connection: Connection): void {
-    const [result] = connection.pragma('wal_checkpoint(TRUNCATE)') as { busy: number }[];
-    if (result === undefined || result.busy !== 0) throw new Error('The log could not be checkpointed.');
-  }
-
-  #raiseIncarnation(connection: Connection, options: LogOpenOptions): LogMeta {
-    const stored = readMeta(connection);
+  /** A new incarnation begins behind every position that an earlier one can have used. */
+  #begin(connection: Connection, setMeta: Open['setMeta'], options: LogOpenOptions): LogMeta {
+    const stored = this.#readMeta(connection);
     const last = connection.prepare('SELECT max(position) FROM records').pluck().get() as number | null;
-    this.#nextPosition = Math.max(number(stored, 'nextPosition'), (last ?? 0) + 1);
-    const incarnation = number(stored, 'incarnation') + 1;
-    const nodeId = options.nodeId ?? text(stored, 'nodeId');
-    const set = connection.prepare('UPDATE meta SET value = ? WHERE key = ?');
-    connection.transaction(() => {
-      set.run(String(incarnation), 'incarnation');
-      set.run(nodeId, 'nodeId');
-      // Records that are appended and released within one run leave no trace of their positions: the next
-      // run begins behind anything that this one can use.
-      set.run(String(this.#nextPosition + POSITIONS_PER_RUN), 'nextPosition');
-    })();
+    const nextPosition = Math.max(numberOf(stored, 'nextPosition'), (last ?? 0) + 1);
+    const incarnation = numberOf(stored, 'incarnation') + 1;
+    const meta = new Map(stored);
+    meta.set('incarnation', String(incarnation));
+    meta.set('nodeId', options.nodeId ?? textOf(stored, 'nodeId'));
+    meta.set('nextPosition', String(nextPosition + POSITIONS_RESERVED));
+    sealMeta(meta);
+    connection.transaction(() => writeMeta(setMeta, meta))();
+    this.#meta = meta;
+    this.#nextPosition = nextPosition;
     return {
-      logId: text(stored, 'logId'),
-      nodeId,
+      logId: textOf(meta, 'logId'),
+      nodeId: textOf(meta, 'nodeId'),
       incarnation,
-      clockMark: number(stored, 'clockMark'),
-      archiveId: stored.get('archiveId'),
+      clockMark: numberOf(meta, 'clockMark'),
+      archiveId: meta.get('archiveId'),
     };
   }
 
   #create(options: LogOpenOptions): void {
-    if ((sizeOf(`${this.#path}-wal`) ?? 0) > 0) {
-      throw this.#corruption('it is missing, but its write-ahead file is there');
+    for (const suffix of ['-wal', '-journal']) {
+      if ((sizeOf(this.#path + suffix) ?? 0) > 0) {
+        throw this.#corruption(`it is missing, but ${this.#path}${suffix} is there`);
+      }
     }
     const building = `${this.#path}.new`;
     removeDatabase(building);
     const connection = new this.#driver(building);
     try {
+      connection.pragma('journal_mode = WAL');
       connection.pragma('synchronous = FULL');
       connection.pragma(`application_id = ${APPLICATION_ID}`);
       connection.pragma(`user_version = ${FORMAT}`);
@@ -286,12 +314,16 @@ export class RecordFile {
         CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID, STRICT;
         CREATE TABLE records (position INTEGER PRIMARY KEY, record BLOB NOT NULL) STRICT;
       `);
-      const set = connection.prepare('INSERT INTO meta VALUES (?, ?)');
-      set.run('logId', options.newLogId);
-      set.run('nodeId', options.nodeId ?? options.newNodeId);
-      set.run('incarnation', '0');
-      set.run('clockMark', '0');
-      set.run('nextPosition', '1');
+      const meta = sealMeta(
+        new Map([
+          ['logId', options.newLogId],
+          ['nodeId', options.nodeId ?? options.newNodeId],
+          ['incarnation', '0'],
+          ['clockMark', '0'],
+          ['nextPosition', '1'],
+        ]),
+      );
+      writeMeta(connection.prepare('INSERT INTO meta VALUES (?, ?)'), meta);
     } finally {
       connection.close();
     }
@@ -299,6 +331,23 @@ export class RecordFile {
     step('start.log-created');
     renameSync(building, this.#path);
     syncDirectoryOf(this.#path);
+  }
+
+  /** Looks at a file that exists without writing to it: a newer or a damaged one stays as it is. */
+  #inspect(size: number): void {
+    this.#assertSqlite(size);
+    const lost = groupsBehindDamage(`${this.#path}-wal`);
+    if (lost) throw this.#corruption(`committed groups lie behind a damaged place of ${this.#path}-wal`);
+    const connection = new this.#driver(this.#path, { timeout: 0, readonly: true });
+    try {
+      this.#assertFormat(connection);
+      // A flipped bit in a page's head can hide its records; only this notices. A tenth of what loading costs.
+      const found = connection.pragma('quick_check(1)', { simple: true }) as string;
+      if (found !== 'ok') throw this.#corruption(found);
+      this.#readMeta(connection);
+    } finally {
+      connection.close();
+    }
   }
 
   #assertSqlite(size: number): void {
@@ -328,6 +377,13 @@ export class RecordFile {
     if (format < 1) throw this.#corruption('its format is not set');
   }
 
+  #readMeta(connection: Connection): Map<string, string> {
+    const rows = connection.prepare('SELECT key, value FROM meta').raw().all() as [string, string][];
+    const meta = new Map(rows);
+    if (meta.get('checksum') !== metaChecksum(meta)) throw this.#corruption('its meta table was changed');
+    return meta;
+  }
+
   #corruption(what: string, cause?: unknown): SyncEngineError {
     return new SyncEngineError(
       'CORRUPTION',
@@ -351,39 +407,161 @@ export class RecordFile {
     } catch (error) {
       if (error instanceof SyncEngineError) throw error;
       if (isCorruption(error)) throw this.#corruption(messageOf(error), error);
+      const context = { tier: 'wal', path: this.#path } as const;
+      if (sqliteCode(error)?.startsWith('SQLITE_BUSY')) {
+        const holder = 'another process';
+        throw new SyncEngineError(
+          'CONFLICT',
+          `${this.#path} belongs to ${holder}, which opened it under another name or without this engine. Stop that one, or give this one a file of its own.`,
+          { context: { ...context, holder }, cause: error },
+        );
+      }
       const full = isFull(error);
       throw new SyncEngineError(
         full ? 'WAL_FULL' : 'WAL_FAILED',
         full
           ? `The disk of the log ${this.#path} is full. Free space there and start again.`
-          : `The log ${this.#path} cannot be ${operation === 'open' ? 'opened' : 'read'}: ${reason(error)}. Its directory ${dirname(this.#path)} must exist and be writable for this user.`,
-        { context: { tier: 'wal', path: this.#path }, cause: error },
+          : `The log ${this.#path} cannot be ${operation === 'open' ? 'opened' : 'read'}: ${reason(error)}. Its directory ${dirname(this.#path)} must exist and be writable for this user, and so must the file if there is one.`,
+        { context, cause: error },
       );
     }
   }
 }
 
-/** More than one run can append, so far below 2^53 that a log can be started a million times. */
-const POSITIONS_PER_RUN = 2 ** 32;
+/** Returns the position behind the last record, and how many of the removes were there. */
+function writeRecords(open: Open, group: PackedGroup): { end: number; removed: number } {
+  const pack = Buffer.from(group.pack.buffer, group.pack.byteOffset, group.pack.byteLength);
+  let position = group.firstPosition;
+  for (const record of unpackRecords(pack)) {
+    sealRecord(record);
+    open.insert.run(position++, record);
+  }
+  let removed = 0;
+  for (const one of group.removes) removed += open.remove.run(one).changes;
+  return { end: position, removed };
+}
+
+/**
+ * After a failed fsync, pages that SQLite's recovery accepts may never have reached the disk: the kernel
+ * reports the failure once and then serves them from its cache. Appending behind them would put
+ * acknowledged records behind a hole. A checkpoint writes all of them into the database and syncs it, and
+ * the write-ahead file begins anew. Where that fails the log stays closed.
+ */
+function syncRecovered(connection: Connection): void {
+  const [result] = connection.pragma('wal_checkpoint(TRUNCATE)') as { busy: number }[];
+  if (result === undefined || result.busy !== 0) throw new Error('The log could not be checkpointed');
+}
+
+/** One buffer of its own, which can be transferred; `Buffer.concat` may take a part of Node's pool. */
+function gathered(parts: readonly Buffer[], bytes: number): Buffer {
+  const all = Buffer.allocUnsafeSlow(bytes);
+  let at = 0;
+  for (const part of parts) {
+    all.set(part, at);
+    at += part.length;
+  }
+  return all;
+}
 
 function reason(error: unknown): string {
   const code = sqliteCode(error);
   return code === undefined ? messageOf(error) : `${messageOf(error)} (${code})`;
 }
 
-function readMeta(connection: Connection): Map<string, string> {
-  const rows = connection.prepare('SELECT key, value FROM meta').raw().all() as [string, string][];
-  return new Map(rows);
+function sealMeta(meta: Map<string, string>): Meta {
+  return meta.set('checksum', metaChecksum(meta));
 }
 
-function text(meta: ReadonlyMap<string, string>, key: string): string {
+function metaChecksum(meta: Meta): string {
+  const entries = [...meta].filter(([key]) => key !== 'checksum');
+  return String(crc32(JSON.stringify(entries.sort(([a], [b]) => (a < b ? -1 : 1)))));
+}
+
+function writeMeta(setMeta: Open['setMeta'], meta: Meta): void {
+  for (const [key, value] of meta) setMeta.run(key, value);
+}
+
+function textOf(meta: Meta, key: string): string {
   const value = meta.get(key);
-  if (value === undefined) throw new Error(`Its meta table lacks ${key}.`);
+  if (value === undefined) throw new Error(`Its meta table lacks ${key}`);
   return value;
 }
 
-function number(meta: ReadonlyMap<string, string>, key: string): number {
-  const value = Number(text(meta, key));
-  if (!Number.isSafeInteger(value) || value < 0) throw new Error(`Its meta table has a bad ${key}.`);
+function numberOf(meta: Meta, key: string): number {
+  const value = Number(textOf(meta, key));
+  if (!Number.isSafeInteger(value) || value < 0) throw new Error(`Its meta table has a bad ${key}`);
   return value;
+}
+
+const JOURNAL_HEAD_BYTES = 32;
+const FRAME_HEAD_BYTES = 24;
+
+/**
+ * Whether SQLite's write-ahead file holds a damaged place with committed groups behind it. SQLite takes such
+ * a place for the end and forgets the rest without a word. A power loss cuts only the last group: a group is
+ * begun when the one before it is on the disk, so a commit with an intact frame behind it was whole once.
+ *
+ *   head    u32 magic, format, page bytes, sequence, salt, salt, checksum, checksum
+ *   frames  u32 page, pages after a commit or 0, salt, salt, checksum, checksum; then the page
+ */
+function groupsBehindDamage(path: string): boolean {
+  if ((sizeOf(path) ?? 0) < JOURNAL_HEAD_BYTES + FRAME_HEAD_BYTES) return false;
+  const journal = readFileSync(path);
+  const littleEndian = (journal.readUInt32BE(0) & 1) === 0;
+  const pageBytes = journal.readUInt32BE(8);
+  const sum = new JournalChecksum(journal, littleEndian);
+  sum.add(0, 24);
+  // The head is synced before the first frame is written, so it is whole wherever there is one.
+  if (!sum.fits(24)) return true;
+  const frameBytes = FRAME_HEAD_BYTES + pageBytes;
+  let whole = true;
+  let committed = false;
+  for (let at = JOURNAL_HEAD_BYTES; at + frameBytes <= journal.length; at += frameBytes) {
+    const sameGeneration = journal.compare(journal, 16, 24, at + 8, at + 16) === 0;
+    sum.add(at, 8);
+    sum.add(at + FRAME_HEAD_BYTES, pageBytes);
+    const intact = sameGeneration && sum.fits(at + 16);
+    if (intact && committed) return true;
+    whole &&= intact;
+    if (!whole && sameGeneration && journal.readUInt32BE(at + 4) !== 0) committed = true;
+    sum.continueFrom(at + 16);
+  }
+  return false;
+}
+
+/** The running checksum of SQLite's write-ahead file, over pairs of 32-bit words. */
+class JournalChecksum {
+  readonly #view: DataView;
+  readonly #littleEndian: boolean;
+  #first = 0;
+  #second = 0;
+
+  constructor(journal: Buffer, littleEndian: boolean) {
+    this.#view = new DataView(journal.buffer, journal.byteOffset, journal.byteLength);
+    this.#littleEndian = littleEndian;
+  }
+
+  add(start: number, bytes: number): void {
+    const view = this.#view;
+    const littleEndian = this.#littleEndian;
+    let first = this.#first;
+    let second = this.#second;
+    for (let at = start; at < start + bytes; at += 8) {
+      first = (first + view.getUint32(at, littleEndian) + second) >>> 0;
+      second = (second + view.getUint32(at + 4, littleEndian) + first) >>> 0;
+    }
+    this.#first = first;
+    this.#second = second;
+  }
+
+  /** Goes on from a stored checksum, so that one damaged frame does not discredit those behind it. */
+  continueFrom(at: number): void {
+    this.#first = this.#view.getUint32(at);
+    this.#second = this.#view.getUint32(at + 4);
+  }
+
+  /** Whether the stored checksum, always big-endian, is this one. */
+  fits(at: number): boolean {
+    return this.#view.getUint32(at) === this.#first && this.#view.getUint32(at + 4) === this.#second;
+  }
 }

@@ -2,7 +2,7 @@
 import { messageOf, SyncEngineError } from '../base/errors.js';
 import { WorkerClient } from '../base/worker-client.js';
 import { packRecords, unpackLoaded } from './record-codec.js';
-import type { PackedGroup, RecordPortion } from './record-file.js';
+import type { PackedGroup } from './record-file.js';
 import type {
   DamagedRecord,
   LoadedRecord,
@@ -12,6 +12,7 @@ import type {
   LogOpenOptions,
   RecordStore,
 } from './record-store.js';
+import type { LoadAnswer } from './wal-worker.js';
 
 const WORKER = new URL('./wal-worker.js', import.meta.url);
 
@@ -51,10 +52,8 @@ export class SqliteRecordStore implements RecordStore {
   async load(visit: (records: readonly LoadedRecord[]) => void): Promise<LogContents> {
     const damaged: DamagedRecord[] = [];
     for (let from: number | undefined = 0; ; ) {
-      const { portion, nextPosition }: { portion: RecordPortion; nextPosition: number } = await this.#request(
-        'load',
-        from,
-      );
+      const { portion, nextPosition, fileBytes }: LoadAnswer = await this.#request('load', from);
+      this.#fileBytes = fileBytes;
       damaged.push(...portion.damaged);
       visit(unpackLoaded(portion));
       from = portion.next;

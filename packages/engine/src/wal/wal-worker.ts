@@ -1,8 +1,15 @@
 /** Entry of the log's thread: a `RecordFile` behind messages. */
 import { loadDriver } from '../base/sqlite.js';
 import { type Answer, serveWorker } from '../base/worker-server.js';
-import { type PackedGroup, RecordFile } from './record-file.js';
+import { type PackedGroup, RecordFile, type RecordPortion } from './record-file.js';
 import type { LogOpenOptions } from './record-store.js';
+
+/** What `load` answers; the last portion says where the log ends. */
+export interface LoadAnswer {
+  readonly portion: RecordPortion;
+  readonly nextPosition: number;
+  readonly fileBytes: number;
+}
 
 let file: RecordFile | undefined;
 
@@ -17,8 +24,12 @@ serveWorker({
     return { value: file.open(args.options) };
   },
   load(from: number): Answer {
+    const { nextPosition, fileBytes } = opened();
     const portion = opened().load(from);
-    return { value: { portion, nextPosition: opened().nextPosition } };
+    return {
+      value: { portion, nextPosition, fileBytes } satisfies LoadAnswer,
+      transfer: [portion.bytes.buffer as ArrayBuffer],
+    };
   },
   commit(group: PackedGroup): Answer {
     const removed = opened().commit(group);

@@ -25,6 +25,13 @@ test('any revision comes back as it went in, alone and in a pack', () => {
   );
 });
 
+test('a pack owns its memory, so that handing it over moves nothing else', () => {
+  const pack = packRecords([revision()]);
+  expect(pack.byteOffset).toBe(0);
+  expect(pack.buffer.byteLength).toBeLessThan(Buffer.poolSize);
+  expect(packRecords([])).toHaveLength(0);
+});
+
 describe('damage', () => {
   const original = revision({ id: 'geo.GB.London', content: Buffer.from('some content of a record') });
   const record = recordOf(original);

@@ -1,21 +1,28 @@
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { once } from 'node:events';
 import {
   chmodSync,
+  chownSync,
   copyFileSync,
   existsSync,
   mkdirSync,
+  mkdtempSync,
   readdirSync,
   readFileSync,
   rmSync,
+  statfsSync,
   statSync,
+  symlinkSync,
   truncateSync,
   writeFileSync,
 } from 'node:fs';
-import { join } from 'node:path';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
 import Database from 'better-sqlite3';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { SyncEngineError as EngineError, type SyncEngineError } from '#engine/base/errors.js';
+import { STEP_CHANNEL } from '#engine/base/steps.js';
 import type { Revision } from '#engine/item/revision.js';
 import { packRecords, unpackLoaded } from '#engine/wal/record-codec.js';
 import { RecordFile } from '#engine/wal/record-file.js';
@@ -54,6 +61,13 @@ function load(file: RecordFile): { records: LoadedRecord[]; damaged: DamagedReco
   return { records, damaged };
 }
 
+/** The files as a crash at this moment leaves them. */
+function crashCopy(path: string): string {
+  const copy = logPath();
+  for (const suffix of ['', '-wal']) copyFileSync(path + suffix, copy + suffix);
+  return copy;
+}
+
 function failure(run: () => unknown): SyncEngineError {
   try {
     run();
@@ -86,9 +100,11 @@ describe('what was committed is there', () => {
     const path = logPath();
     const { file } = opened(path);
     append(file, many(10));
-    const copy = join(temporaryDirectory(), 'log.db');
-    for (const suffix of ['', '-wal']) copyFileSync(path + suffix, copy + suffix);
-    expect(load(opened(copy).file).records).toHaveLength(10);
+    const copy = crashCopy(path);
+    const again = opened(copy).file;
+    expect(load(again).records).toHaveLength(10);
+    again.close();
+    expect(readdirSync(dirname(copy)).sort()).toEqual(['log.db', 'log.db-lock']);
   });
 
   test('removes are exact, and removed records stay away', () => {
@@ -118,6 +134,52 @@ describe('what was committed is there', () => {
     const second = opened(path);
     expect(second.meta).toMatchObject({ ...meta, incarnation: 2, logId: first.meta.logId });
     expect(second.file.nextPosition).toBeGreaterThanOrEqual(reached);
+  });
+
+  test('positions of released records are not used again, even after a crash', () => {
+    const path = logPath();
+    const { file } = opened(path);
+    // Far behind what the first incarnation reserved, so that it has to reserve more.
+    const firstPosition = 3_000_000;
+    file.commit({ firstPosition, pack: packRecords(many(2)), removes: [], meta: undefined });
+    append(file, [], [firstPosition, firstPosition + 1]);
+    const copy = crashCopy(path);
+    expect(opened(copy).file.nextPosition).toBeGreaterThanOrEqual(firstPosition + 2);
+  });
+
+  test('portions are bounded, own their memory, and cover every record once', () => {
+    const { file } = opened(logPath());
+    const sizes = [10, 700_000, 700_000, 3_000_000, 10, 10];
+    append(
+      file,
+      sizes.map((bytes, at) => revision({ id: `id${at}`, content: Buffer.alloc(bytes, at) })),
+    );
+    const counts: number[] = [];
+    for (let from: number | undefined = 0; from !== undefined; ) {
+      const portion = file.load(from);
+      expect(portion.bytes.buffer.byteLength).toBe(portion.bytes.byteLength);
+      if (portion.positions.length > 1) expect(portion.bytes.byteLength).toBeLessThanOrEqual(1024 * 1024);
+      counts.push(portion.positions.length);
+      from = portion.next;
+    }
+    expect(counts).toEqual([2, 1, 1, 2]);
+  });
+
+  test('each commit says where it is, releases and appends apart', () => {
+    const { file } = opened(logPath());
+    const steps: unknown[] = [];
+    const listener = (name: unknown): unknown => steps.push(name);
+    subscribe(STEP_CHANNEL, listener);
+    onTestFinished(() => void unsubscribe(STEP_CHANNEL, listener));
+    const from = append(file, many(2));
+    append(file, [], [from]);
+    append(file, many(1), [from + 1]);
+    const before = ['log.commit.begun', 'log.commit.written'];
+    expect(steps).toEqual([
+      ...[...before, 'log.commit.done'],
+      ...[...before, 'log.release.done'],
+      ...[...before, 'log.commit.done', 'log.release.done'],
+    ]);
   });
 
   test('the node id is kept, and a given one replaces it', () => {
@@ -151,6 +213,24 @@ describe('creation', () => {
     expect(existsSync(`${path}.new`)).toBe(false);
   });
 
+  test('killed before its file got its name, it begins anew', async () => {
+    const path = logPath();
+    await child(
+      `
+      const { subscribe } = await import('node:diagnostics_channel');
+      subscribe(${JSON.stringify(STEP_CHANNEL)}, (step) => {
+        if (step === 'start.log-created') process.kill(process.pid, 'SIGKILL');
+      });
+      file.open(options);
+      `,
+      path,
+    );
+    expect(existsSync(path)).toBe(false);
+    expect(existsSync(`${path}.new`)).toBe(true);
+    expect(opened(path).meta.incarnation).toBe(1);
+    expect(existsSync(`${path}.new`)).toBe(false);
+  });
+
   test.each([
     ['empty', ''],
     ['garbage', 'no database, but long enough to look like something that could be one. '.repeat(50)],
@@ -179,6 +259,7 @@ describe('creation', () => {
     const copy = join(temporaryDirectory(), 'log.db');
     copyFileSync(`${path}-wal`, `${copy}-wal`);
     expect(failure(() => opened(copy)).code).toBe('CORRUPTION');
+    expect(existsSync(copy)).toBe(false);
   });
 
   test('a newer format is refused and not touched', () => {
@@ -193,6 +274,18 @@ describe('creation', () => {
     expect(failure(() => opened(path)).code).toBe('SCHEMA');
     expect(readFileSync(path)).toEqual(before);
   });
+
+  test('a newer format that a crash left in the write-ahead file is not touched either', () => {
+    const path = logPath();
+    opened(path).file.close();
+    const connection = new Database(path);
+    onTestFinished(() => void connection.close());
+    connection.pragma('user_version = 2');
+    const copy = crashCopy(path);
+    const before = ['', '-wal'].map((suffix) => readFileSync(copy + suffix));
+    expect(failure(() => opened(copy)).code).toBe('SCHEMA');
+    expect(['', '-wal'].map((suffix) => readFileSync(copy + suffix))).toEqual(before);
+  });
 });
 
 describe('damage on the disk', () => {
@@ -205,9 +298,14 @@ describe('damage on the disk', () => {
     const intact = readFileSync(path);
     const target = logPath();
     const outcomes = { right: 0, damaged: 0, refused: 0 };
-    for (let at = 0; at < intact.length; at += 37) {
+    // The head of a page says how many records it has: there, every bit.
+    const places = Array.from({ length: intact.length * 8 }, (_, bit) => bit).filter(
+      (bit) => (bit >> 3) % 4096 < 16 || (bit >> 3) % 37 === bit % 8,
+    );
+    for (const place of places) {
+      const at = place >> 3;
       const flipped = Buffer.from(intact);
-      flipped[at] = (flipped[at] as number) ^ (1 << (at % 8));
+      flipped[at] = (flipped[at] as number) ^ (1 << (place & 7));
       for (const name of readdirSync(join(target, '..'))) rmSync(join(target, '..', name), { force: true });
       writeFileSync(target, flipped);
       const damagedFile = new RecordFile(Database, target, 'the test');
@@ -217,11 +315,9 @@ describe('damage on the disk', () => {
         for (const { revision: read } of records) {
           expect(essence(read)).toEqual(essence(written.find((one) => one.id === read.id) as Revision));
         }
-        if (records.length === written.length) outcomes.right++;
-        else {
-          expect(records.length + damaged.length).toBe(written.length);
-          outcomes.damaged++;
-        }
+        expect(records.length + damaged.length).toBe(written.length);
+        if (damaged.length === 0) outcomes.right++;
+        else outcomes.damaged++;
       } catch (error) {
         expect(['CORRUPTION', 'SCHEMA', 'WAL_FAILED']).toContain((error as SyncEngineError).code);
         outcomes.refused++;
@@ -231,6 +327,90 @@ describe('damage on the disk', () => {
     }
     expect(outcomes.damaged).toBeGreaterThan(10);
     expect(outcomes.refused).toBeGreaterThan(0);
+  });
+
+  test('a flip inside a record is reported with its id where that is to be trusted, and the record stays', () => {
+    const path = logPath();
+    const { file } = opened(path);
+    append(file, [revision({ id: 'first' }), revision({ id: 'second' }), revision({ id: 'third' })]);
+    file.close();
+    const bytes = readFileSync(path);
+    const flip = (at: number): void => {
+      bytes[at] = (bytes[at] as number) ^ 1;
+    };
+    flip(bytes.indexOf('first'));
+    flip(bytes.indexOf('content', bytes.indexOf('second')));
+    writeFileSync(path, bytes);
+    for (let round = 0; round < 2; round++) {
+      const again = opened(path).file;
+      const { records, damaged } = load(again);
+      expect(records.map((record) => record.revision.id)).toEqual(['third']);
+      expect(damaged.map((record) => record.id).sort()).toEqual(['second', undefined]);
+      append(again, []);
+      again.close();
+    }
+  });
+
+  test('a meta table with a changed mark or identity is damage', () => {
+    const path = logPath();
+    opened(path).file.close();
+    const connection = new Database(path);
+    connection.exec("UPDATE meta SET value = '5' WHERE key = 'clockMark'");
+    connection.close();
+    expect(failure(() => opened(path)).code).toBe('CORRUPTION');
+  });
+
+  test('a flip in the write-ahead file of a crash loses the last group at most', () => {
+    const path = logPath();
+    const { file } = opened(path);
+    const groups = [5, 1, 30, 2, 10];
+    for (const count of groups) append(file, many(count));
+    const all = groups.reduce((sum, count) => sum + count);
+    const crashed = crashCopy(path);
+    const database = readFileSync(crashed);
+    const journal = readFileSync(`${crashed}-wal`);
+    const outcomes = { all: 0, butTheLast: 0, refused: 0 };
+    for (let at = 0; at < journal.length; at += (at - 32) % 4120 < 24 ? 1 : 61) {
+      const flipped = Buffer.from(journal);
+      flipped[at] = (flipped[at] as number) ^ (1 << (at % 8));
+      writeFileSync(crashed, database);
+      writeFileSync(`${crashed}-wal`, flipped);
+      const again = new RecordFile(Database, crashed, 'the test');
+      try {
+        again.open(OPTIONS);
+        const { records, damaged } = load(again);
+        expect(damaged).toEqual([]);
+        expect([all, all - 10]).toContain(records.length);
+        if (records.length === all) outcomes.all++;
+        else outcomes.butTheLast++;
+      } catch (error) {
+        expect(error).toMatchObject({ code: 'CORRUPTION' });
+        outcomes.refused++;
+      } finally {
+        again.close();
+      }
+    }
+    expect(outcomes.refused).toBeGreaterThan(outcomes.butTheLast);
+    expect(outcomes.butTheLast).toBeGreaterThan(0);
+  });
+
+  test('a write-ahead file that a power loss cut gives whole groups, the oldest ones', () => {
+    const path = logPath();
+    const { file } = opened(path);
+    const groups = [5, 1, 30, 2, 10];
+    for (const count of groups) append(file, many(count));
+    const crashed = crashCopy(path);
+    const database = readFileSync(crashed);
+    const journal = readFileSync(`${crashed}-wal`);
+    const possible = groups.map((_, at) => groups.slice(0, at).reduce((sum, count) => sum + count, 0));
+    for (let length = 0; length < journal.length; length += 509) {
+      writeFileSync(crashed, database);
+      writeFileSync(`${crashed}-wal`, journal.subarray(0, length));
+      const again = new RecordFile(Database, crashed, 'the test');
+      again.open(OPTIONS);
+      expect(possible).toContain(load(again).records.length);
+      again.close();
+    }
   });
 
   test('no truncation is served as a shorter log', () => {
@@ -265,18 +445,24 @@ describe('places that cannot be written', () => {
     expect(missing.message).toContain(join(directory, 'missing'));
     mkdirSync(join(directory, 'folder'));
     expect(failure(() => opened(join(directory, 'folder'))).code).toBe('WAL_FAILED');
+    writeFileSync(join(directory, 'file'), '');
+    expect(failure(() => opened(join(directory, 'file', 'log.db'))).code).toBe('WAL_FAILED');
+  });
+
+  test('a read-only file', async () => {
+    const directory = temporaryDirectory();
+    const path = join(directory, 'log.db');
+    opened(path).file.close();
+    rmSync(`${path}-lock`);
+    chmodSync(path, 0o444);
+    if (process.getuid?.() === 0) chownSync(directory, NOBODY, NOBODY);
+    expect(await child(openAsNobody, path)).toMatch(/^WAL_FAILED .*and so must the file/);
   });
 
   test('a read-only directory', async () => {
     const directory = temporaryDirectory();
-    const result = await child(
-      `
-      if (process.getuid?.() === 0) process.setuid(65534);
-      try { file.open(options); console.log('opened'); } catch (error) { console.log(error.code, error.message); }
-      `,
-      join(directory, 'log.db'),
-      () => chmodSync(directory, 0o555),
-    );
+    chmodSync(directory, 0o555);
+    const result = await child(openAsNobody, join(directory, 'log.db'));
     chmodSync(directory, 0o755);
     expect(result).toMatch(/^WAL_FAILED .*must exist and be writable/);
   });
@@ -309,6 +495,22 @@ describe('one process owns the log', () => {
     opened(path);
     expect(failure(() => opened(path)).code).toBe('CONFLICT');
   });
+
+  test('a second one that comes by another name is refused too', () => {
+    const path = logPath();
+    opened(path);
+    const alias = logPath();
+    symlinkSync(path, alias);
+    expect(failure(() => opened(alias)).code).toBe('CONFLICT');
+  });
+
+  test('a lock file without sense, as a power loss can leave it, is made anew', () => {
+    const path = logPath();
+    opened(path).file.close();
+    writeFileSync(`${path}-lock`, 'no database '.repeat(500));
+    opened(path);
+    expect(failure(() => opened(path)).code).toBe('CONFLICT');
+  });
 });
 
 describe('a commit that fails', () => {
@@ -327,6 +529,32 @@ describe('a commit that fails', () => {
     driver.limitPages(path, 1_000_000);
     append(file, many(1000), [from]);
     expect(load(file).records).toHaveLength(10 + 1 + 1000 - 1);
+  });
+
+  test.runIf(canMount())('on a real full disk: the same, and releases go on without new space', () => {
+    const disk = smallDisk(4);
+    const path = join(disk, 'log.db');
+    const backlog = opened(path);
+    const from = append(backlog.file, many(1280));
+    backlog.file.close();
+    const { file } = opened(path);
+    fillDisk(disk, 48 * 1024);
+    expect(failure(() => append(file, many(1000)))).toMatchObject({ code: 'WAL_FULL' });
+    expect(load(file).records).toHaveLength(1280);
+    for (let at = 0; at < 1000; at++) {
+      try {
+        append(file, [], [from + at]);
+      } catch (error) {
+        // The write-ahead file was full, and begins anew with the next one.
+        expect(error).toMatchObject({ code: 'WAL_FULL' });
+        append(file, [], [from + at]);
+      }
+    }
+    expect(load(file).records).toHaveLength(280);
+    rmSync(join(disk, 'filler'));
+    append(file, many(1000));
+    file.close();
+    expect(load(opened(path).file).records).toHaveLength(1280);
   });
 
   test.each(['before', 'after'] as const)(
@@ -412,6 +640,38 @@ function groupsIn(path: string): number {
   return perGroup.size;
 }
 
+const NOBODY = 65534;
+const openAsNobody = `
+  if (process.getuid?.() === 0) process.setuid(${NOBODY});
+  try { file.open(options); console.log('opened'); } catch (error) { console.log(error.code, error.message); }
+`;
+
+function canMount(): boolean {
+  if (process.platform !== 'linux' || process.getuid?.() !== 0) return false;
+  try {
+    const directory = mkdtempSync(join(tmpdir(), 'sync-engine-test-'));
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', directory], { stdio: 'ignore' });
+    execFileSync('umount', [directory]);
+    rmSync(directory, { recursive: true });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function smallDisk(mebibytes: number): string {
+  const directory = temporaryDirectory();
+  execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${mebibytes}m`, 'tmpfs', directory]);
+  onTestFinished(() => void execFileSync('umount', ['-l', directory]));
+  return directory;
+}
+
+/** Leaves `bytes` free. */
+function fillDisk(disk: string, bytes: number): void {
+  const { bavail, bsize } = statfsSync(disk);
+  writeFileSync(join(disk, 'filler'), Buffer.alloc(bavail * bsize - bytes));
+}
+
 function script(body: string, path: string, holder: string): string {
   const dist = new URL('../../dist/', import.meta.url).href;
   const driver = new URL('../../../../node_modules/better-sqlite3/lib/index.js', import.meta.url).href;
@@ -426,8 +686,7 @@ function script(body: string, path: string, holder: string): string {
   `;
 }
 
-async function child(body: string, path: string, before: () => void): Promise<string> {
-  before();
+async function child(body: string, path: string): Promise<string> {
   const run = spawn(process.execPath, ['--input-type=module', '-e', script(body, path, 'a child')]);
   let out = '';
   run.stdout.on('data', (text: Buffer) => {
