@@ -14,11 +14,14 @@
  * @property {readonly string[]} tests Vitest's patterns of test files, one of which must turn red.
  */
 
+import { ENGINE_SABOTAGES } from './engine-sabotages.mjs';
+
 const SRC = 'packages/engine/src';
 const TEST = 'packages/engine/test';
 
 /** @type {readonly Sabotage[]} */
 export const SABOTAGES = [
+  ...ENGINE_SABOTAGES,
   {
     name: 'order-delete-loses-ties',
     guarantee: 'G4, G5: at equal version and origin a delete is newer than a put',
