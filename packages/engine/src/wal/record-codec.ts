@@ -23,7 +23,7 @@ import {
 import type { Revision } from '../item/revision.js';
 import type { LoadedRecord } from './record-store.js';
 
-export const RECORD_HEAD_BYTES = 8;
+const RECORD_HEAD_BYTES = 8;
 const LENGTH_BYTES = 4;
 
 /** What is left of a record whose checksum does not fit. */
