@@ -86,7 +86,7 @@ export const ENGINE_SABOTAGES = [
     file: `${SRC}/engine/read-path.ts`,
     find: '    flight.detached = true;\n    this.#flights.delete(id);',
     replace: '',
-    tests: SIMULATION,
+    tests: [`${TEST}/engine/reads.test.ts`],
   },
   {
     name: 'overtaken-flight-promoted',

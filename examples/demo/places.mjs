@@ -12,7 +12,7 @@ export function placeId(at) {
   return `geo.${country}.${admin1 || '_'}.${name.replaceAll('.', '')}.${at}`;
 }
 
-export function place(at, revision = 1) {
+function place(at, revision = 1) {
   const { name, country, lat, lng } = cities[at];
   return { name, country, lat: Number(lat), lng: Number(lng), revision };
 }

@@ -60,7 +60,8 @@ export function progress(total, what) {
     barIncompleteChar: '░',
     hideCursor: true,
     clearOnComplete: true,
-    formatValue: (value, _options, type) => (type === 'value' || type === 'total' ? number(value) : String(value)),
+    formatValue: (value, _options, type) =>
+      type === 'value' || type === 'total' ? number(value) : String(value),
   });
   bar.start(total, 0);
   return bar;

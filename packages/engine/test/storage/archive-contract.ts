@@ -2,7 +2,7 @@
 
 import fc from 'fast-check';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { SyncEngineError as EngineError, type SyncEngineError } from '#engine/base/errors.js';
+import { SyncEngineError } from '#engine/base/errors.js';
 import { compareOrder } from '#engine/item/order.js';
 import { contentHashOf, type Revision } from '#engine/item/revision.js';
 import {
@@ -33,7 +33,7 @@ export function archiveContract(name: string, prepare: () => ArchiveUnderTest): 
 
   async function read(store: ArchiveStore, id: string): Promise<Revision | undefined> {
     const [row] = await store.getMany([id]);
-    if (row instanceof EngineError) throw row;
+    if (row instanceof SyncEngineError) throw row;
     return row;
   }
 
@@ -218,5 +218,3 @@ export function archiveContract(name: string, prepare: () => ArchiveUnderTest): 
     }, 60_000);
   });
 }
-
-export type { SyncEngineError };

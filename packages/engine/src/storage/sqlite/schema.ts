@@ -32,7 +32,7 @@ const MIGRATIONS: readonly string[] = [
   `,
 ];
 
-export const SCHEMA_VERSION = MIGRATIONS.length;
+const SCHEMA_VERSION = MIGRATIONS.length;
 
 /** Brings the schema up to date. @throws `SCHEMA` for one that is newer than this code; nothing is touched. */
 export function migrate(connection: Connection, path: string): void {

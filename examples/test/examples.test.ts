@@ -1,0 +1,45 @@
+/** The examples run as the README shows them. */
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect, onTestFinished, test } from 'vitest';
+
+const EXAMPLES = new URL('../', import.meta.url).pathname;
+
+function run(file: string, timeout: number): { status: number | null; out: string } {
+  const cwd = mkdtempSync(join(tmpdir(), 'sync-engine-example-'));
+  onTestFinished(() => rmSync(cwd, { recursive: true, force: true }));
+  const { status, stdout, stderr } = spawnSync(process.execPath, [join(EXAMPLES, file)], {
+    cwd,
+    encoding: 'utf8',
+    timeout,
+  });
+  return { status, out: stdout + stderr };
+}
+
+test('the quickstart prints a receipt and the item read back', () => {
+  const { status, out } = run('quickstart/quickstart.mjs', 20_000);
+  expect(out).toMatch(/^\{ id: 'cart\.42', version: \d+, ack: 'wal' \}\n\{ items: \[ 'tea' \] \}\n$/);
+  expect(status).toBe(0);
+});
+
+test('the README shows the quickstart, word for word', () => {
+  const readme = readFileSync(join(EXAMPLES, '..', 'README.md'), 'utf8');
+  expect(readme).toContain(readFileSync(join(EXAMPLES, 'quickstart/quickstart.mjs'), 'utf8').trim());
+});
+
+test('the demo ends with its verdict, plain when piped', () => {
+  const { status, out } = run('demo/demo.mjs', 120_000);
+  expect(out).toMatch(/[\d,]+ acknowledged · killed · restarted in \d+\.\d s · 0 lost/);
+  expect(out).toContain('Nothing acknowledged was lost');
+  expect(out).toContain('Try next:');
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: escape sequences are what must not be there
+  expect(out).not.toMatch(/\u001b/);
+  expect(status).toBe(0);
+}, 150_000);
+
+test('the package carries the README of the repository', () => {
+  const packaged = readFileSync(join(EXAMPLES, '..', 'packages/engine/README.md'), 'utf8');
+  expect(packaged).toBe(readFileSync(join(EXAMPLES, '..', 'README.md'), 'utf8'));
+});
