@@ -11,10 +11,10 @@ import type { AckWaiter } from './ack-waiter.js';
 import type { EntryList, Linked } from './entry-list.js';
 
 /**
- * Bytes of one entry beside id and content: the entry, its revision, its place in the map, an item view.
- * Measured as heap growth per entry of a million empty items.
+ * Bytes of one entry beside id and content: the entry, its revision, its buffer's object, its place in the
+ * map. Measured as growth of the process per item, for contents of 0, 100 and 1,000 bytes: 562, 480, 645.
  */
-const ENTRY_OVERHEAD_BYTES = 480;
+const ENTRY_OVERHEAD_BYTES = 560;
 
 export function accountedBytes(revision: Revision): number {
   return ENTRY_OVERHEAD_BYTES + revision.id.length + revision.content.length;

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { Revision } from '#engine/item/revision.js';
+import { accountedBytes } from '#engine/memory/entry.js';
 import { MemoryCache } from '#engine/memory/memory-cache.js';
 import { revision } from '../support/revisions.js';
 
@@ -54,7 +55,7 @@ test('whatever happens, an entry is in one list, the sums are right, and the bud
       for (const { kind, id, bytes } of steps) {
         const made = of(id, ++version, bytes);
         const entry = cache.find(id);
-        if (kind === 'write' && cache.hasRoom(id, 480 + id.length + bytes)) cache.write(made);
+        if (kind === 'write' && cache.hasRoom(id, accountedBytes(made))) cache.write(made);
         if (kind === 'promote') cache.promote(made);
         if (kind === 'settle' && entry?.dirty) cache.settle(entry);
         if (kind === 'drop' && entry) cache.drop(entry);

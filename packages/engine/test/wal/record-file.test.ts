@@ -531,6 +531,19 @@ describe('a commit that fails', () => {
     expect(load(file).records).toHaveLength(10 + 1 + 1000 - 1);
   });
 
+  test('on a disk that is found full at the very end leaves nothing of the group either', () => {
+    const driver = failingDriver();
+    const { file } = opened(logPath(), driver.driver);
+    append(file, many(10));
+    driver.beforeNextCommit(() => {
+      throw Object.assign(new Error('database or disk is full'), { code: 'SQLITE_FULL' });
+    });
+    expect(failure(() => append(file, many(5)))).toMatchObject({ code: 'WAL_FULL' });
+    expect(load(file).records).toHaveLength(10);
+    append(file, many(5));
+    expect(load(file).records).toHaveLength(15);
+  });
+
   test.runIf(canMount())('on a real full disk: the same, and releases go on without new space', () => {
     const disk = smallDisk(4);
     const path = join(disk, 'log.db');
@@ -570,6 +583,7 @@ describe('a commit that fails', () => {
         outcome: 'indeterminate',
       });
       expect(failure(() => append(file, many(5))).code).toBe('WAL_FAILED');
+      expect(failure(() => load(file)).code).toBe('WAL_FAILED');
       file.open(OPTIONS);
       const { records } = load(file);
       expect(records).toHaveLength(when === 'before' ? 10 : 15);
