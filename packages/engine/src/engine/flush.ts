@@ -146,6 +146,11 @@ export class Flusher {
   archiveLost(): void {
     for (const entry of this.#live) this.addToBacklog(entry);
     this.#live.clear();
+    if (this.#config.walMode === 'always') return;
+    // What was not logged because SQL would take it has to be, now that SQL does not.
+    for (const entry of this.#parts.memory.dirty) {
+      if (entry.storedVersion < entry.revision.version) this.#parts.log?.append(entry);
+    }
   }
 
   /** Resolves when nothing is dirty any more, or the flusher was stopped. */

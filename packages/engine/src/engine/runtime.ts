@@ -222,19 +222,23 @@ export class EngineRuntime {
     const error = this.#closedError();
     this.#writes?.failAll(error);
     for (const barrier of [...this.#barriers]) barrier.fail(error);
-    await Promise.all([
-      this.archive?.close(deadlineMs),
-      this.log === undefined ? undefined : this.#within(deadlineMs, this.log.close()),
-    ]);
+    await Promise.all([this.archive?.close(deadlineMs), this.#closeLog(deadlineMs)]);
   }
 
-  async #within(deadlineMs: number, work: Promise<void>): Promise<void> {
+  async #closeLog(deadlineMs: number): Promise<void> {
+    if (this.log === undefined) return;
+    if (!(await this.#within(deadlineMs, this.log.close()))) await this.log.close();
+  }
+
+  /** Whether `work` ended in time. */
+  async #within(deadlineMs: number, work: Promise<void>): Promise<boolean> {
     let timer: Timer | undefined;
-    const late = new Promise<void>((resolve) => {
-      timer = this.ports.scheduler.after(deadlineMs, resolve);
+    const late = new Promise<boolean>((resolve) => {
+      timer = this.ports.scheduler.after(deadlineMs, () => resolve(false));
     });
-    await Promise.race([work, late]);
+    const inTime = await Promise.race([work.then(() => true), late]);
     timer?.cancel();
+    return inTime;
   }
 
   #closedError(): SyncEngineError {

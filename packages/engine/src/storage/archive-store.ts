@@ -53,6 +53,9 @@ export interface ArchiveStore {
   apply(writes: readonly Revision[]): Promise<ApplyResult>;
   /** Resolves when the archive answers. */
   ping(): Promise<void>;
-  /** Ends everything under way. Never rejects; calls after it reject until the next `open`. */
+  /**
+   * Ends everything under way. Never rejects; calls after it reject until the next `open`. Called again before
+   * it has ended, it waits for nothing any more.
+   */
   close(): Promise<void>;
 }

@@ -107,7 +107,7 @@ export class GuardedArchive {
     this.#closed = true;
     this.#connected = false;
     this.#probeTimer?.cancel();
-    await this.#within(deadlineMs, 'close', () => this.#store.close()).catch(() => {});
+    await this.#within(deadlineMs, 'close', () => this.#store.close()).catch(() => this.#store.close());
   }
 
   async #connect(): Promise<ArchiveInfo> {
@@ -139,7 +139,9 @@ export class GuardedArchive {
       return value;
     } catch (error) {
       const failure = this.#noteFailure(error, operation);
-      if (!NOT_AN_OUTAGE.has(failure.code)) this.#breaker.failed();
+      // A transaction that hangs holds up all that follow: only a new connection helps.
+      if (failure.code === 'DEADLINE' && operation === 'apply') this.#breaker.trip();
+      else if (!NOT_AN_OUTAGE.has(failure.code)) this.#breaker.failed();
       throw failure;
     }
   }

@@ -70,6 +70,6 @@ export interface RecordStore {
   commit(group: LogGroup): Promise<number>;
   /** Size on disk in bytes, as of the last commit. */
   readonly fileBytes: number;
-  /** Never rejects. */
+  /** Never rejects. Called again before it has ended, it waits for nothing any more. */
   close(): Promise<void>;
 }

@@ -22,6 +22,7 @@ export class SqliteRecordStore implements RecordStore {
   readonly #entry: URL;
   #worker: WorkerClient | undefined;
   #fileBytes = 0;
+  #closing = false;
 
   /**
    * @param holder How this process is named to another one that wants the file.
@@ -78,8 +79,12 @@ export class SqliteRecordStore implements RecordStore {
   async close(): Promise<void> {
     const worker = this.#worker;
     if (worker === undefined) return;
-    await worker.request('close', undefined).catch(() => {});
+    if (!this.#closing) {
+      this.#closing = true;
+      await worker.request('close', undefined).catch(() => {});
+    }
     await worker.terminate();
+    this.#closing = false;
   }
 
   async #request<T>(method: string, args: unknown, transfer: readonly ArrayBuffer[] = []): Promise<T> {

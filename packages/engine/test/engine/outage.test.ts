@@ -89,8 +89,12 @@ test('a transaction that hangs is given up at its deadline, and what it does lat
   void engine.submit(new SyncItem('a', '1'), { ack: 'memory' });
   await ports.clock.pass(100);
   void engine.submit(new SyncItem('a', '2'), { ack: 'memory' });
+  const states: string[] = [];
+  engine.on('circuit', (event) => states.push(event.state));
   await ports.clock.pass(500);
-  expect((await engine.healthCheck()).sql?.lastError).toContain('within 500 ms');
+  // Given up and connected anew at once: a connection that hangs holds up all that follow.
+  expect(states.slice(0, 2)).toEqual(['open', 'half-open']);
+  expect(archive.opens.length).toBeGreaterThan(1);
   await ports.clock.pass(5000);
   late();
   await ports.clock.pass(5000);
@@ -143,4 +147,14 @@ test('without a log, memory keeps what SQL has not taken, and health says what t
   await ports.clock.pass(2000);
   expect(archive.rows.has('a')).toBe(true);
   expect(() => engine.walStats()).toThrow('no log');
+});
+
+test("with walMode 'outage' what waited for SQL is logged when SQL goes away", async () => {
+  const { engine, archive, store, ports } = await startedFakes({ walMode: 'outage', batchFlushMs: 60_000 });
+  const waiting = engine.submit(new SyncItem('a', 'x'), { ack: 'wal' });
+  archive.down = true;
+  for (let at = 0; at < 5; at++) await rejection(engine.get('probe'));
+  await ports.clock.pass(100);
+  expect(await waiting).toMatchObject({ ack: 'wal' });
+  expect(store.of('a')).toHaveLength(1);
 });

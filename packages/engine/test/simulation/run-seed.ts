@@ -43,6 +43,7 @@ class Run {
   readonly world: World;
   readonly #seed: number;
   readonly #operations: number;
+  readonly #walMode: 'always' | 'outage';
   readonly #log = new LogDisk();
   readonly #archive = new ArchiveDisk();
   readonly #history: Call[] = [];
@@ -62,6 +63,7 @@ class Run {
     this.#seed = seed;
     this.#operations = operations;
     this.world = new World(seed);
+    this.#walMode = this.world.dice.chance(0.25) ? 'outage' : 'always';
   }
 
   /** Calls that nobody has answered. */
@@ -421,7 +423,10 @@ class Run {
         archive: new SimulatedArchive(this.#archive, this.world, life),
         recordStore: new SimulatedRecordStore(this.#log, this.world, life),
       };
-      const engine = new SyncEngine(CONFIG, { ...this.world.ports(life), ...stores });
+      const engine = new SyncEngine(
+        { ...CONFIG, walMode: this.#walMode },
+        { ...this.world.ports(life), ...stores },
+      );
       try {
         await engine.start();
         this.#life = life;

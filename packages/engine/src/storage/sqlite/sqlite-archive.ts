@@ -19,6 +19,7 @@ export class SqliteArchive implements ArchiveStore {
   readonly #entry: URL;
   #writer: WorkerClient | undefined;
   #reader: WorkerClient | undefined;
+  #closing = false;
 
   /**
    * @param holder How this process is named to another one that wants the file.
@@ -68,10 +69,13 @@ export class SqliteArchive implements ArchiveStore {
   }
 
   async close(): Promise<void> {
+    if (this.#closing) return this.#end();
+    this.#closing = true;
     // The reader first: the writer's checkpoint then leaves nothing beside the archive.
     await this.#reader?.request('close', undefined).catch(() => {});
     await this.#writer?.request('close', undefined).catch(() => {});
     await this.#end();
+    this.#closing = false;
   }
 
   async #end(): Promise<void> {
