@@ -5,6 +5,8 @@ import { serveWorker } from '../../dist/base/worker-server.js';
 /** Released by `answerHeld`. */
 const held = [];
 
+let moved = new Uint8Array(0);
+
 serveWorker({
   echo: (args) => ({ value: args }),
   async echoLater(args) {
@@ -17,9 +19,10 @@ serveWorker({
     return { value: undefined };
   },
   move() {
-    const bytes = new Uint8Array([1, 2, 3]);
-    return { value: bytes, transfer: [bytes.buffer] };
+    moved = new Uint8Array([1, 2, 3]);
+    return { value: moved, transfer: [moved.buffer] };
   },
+  lengthOfMoved: () => ({ value: moved.byteLength }),
   lengthOf: (bytes) => ({ value: bytes.byteLength }),
   refuse(init) {
     throw new SyncEngineError('WAL_FULL', 'The disk is full.', { ...init, cause: new Error('the cause') });

@@ -49,6 +49,7 @@ describe('a request', () => {
     expect(await client.request('lengthOf', bytes, [bytes.buffer])).toBe(1000);
     expect(bytes.byteLength).toBe(0);
     expect(await client.request('move', undefined)).toEqual(new Uint8Array([1, 2, 3]));
+    expect(await client.request('lengthOfMoved', undefined)).toBe(0);
   });
 });
 

@@ -329,6 +329,24 @@ describe('nothing hangs, nothing leaks', () => {
     expect(run).toEqual({ code: 0, out: 'CONFIG\n' });
   });
 
+  test('a driver that is not installed is named, with the command that installs it', () => {
+    const directory = temporaryDirectory();
+    const source = `
+      import { SyncEngine } from ${JSON.stringify(index)};
+      const { sqlUrl, walPath } = ${JSON.stringify(fileConfig(directory))};
+      for (const config of [{ sqlUrl }, { sqlUrl, walPath }]) {
+        await new SyncEngine(config).start().catch((error) => console.log(error.code, error.message));
+      }
+    `;
+    const preload = new URL('../support/no-sqlite.mjs', import.meta.url).href;
+    const flags = ['--import', preload, '--input-type=module', '-e', source];
+    const run = spawnSync(process.execPath, flags, { timeout: 20_000, encoding: 'utf8' });
+    const lines = run.stdout.trim().split('\n');
+    expect(lines).toHaveLength(2);
+    for (const line of lines) expect(line).toMatch(/^CONFIG .*npm install 'better-sqlite3/);
+    expect(run.status).toBe(0);
+  });
+
   test('require loads the package', () => {
     const file = new URL('../../dist/index.js', import.meta.url).pathname;
     const run = spawnSync(

@@ -96,20 +96,6 @@ describe('soon', () => {
     expect(calls).toEqual(['now', 'promise', 'first', 'second']);
   });
 
-  test('called from a timer, it comes before the next timers', async () => {
-    const calls: string[] = [];
-    await new Promise<void>((resolve) => {
-      scheduler.after(0, () => {
-        scheduler.after(0, () => {
-          calls.push('timer');
-          resolve();
-        });
-        scheduler.soon(() => calls.push('soon'));
-      });
-    });
-    expect(calls).toEqual(['soon', 'timer']);
-  });
-
   test('keeps the process alive until it has called', async () => {
     expect(await run("scheduler.soon(say('called'));")).toBe('called\n');
   });

@@ -62,6 +62,12 @@ describe('damage', () => {
     expect(decodeRecord(Buffer.concat([record, Buffer.alloc(1)])).kind).toBe('damaged');
   });
 
+  test('a record longer than its envelope is damaged even where its checksums fit', () => {
+    const longer = Buffer.concat([record, Buffer.from('more')]);
+    sealRecord(longer);
+    expect(decodeRecord(longer)).toEqual({ kind: 'damaged', id: original.id });
+  });
+
   test('any bytes at all are taken without an exception', () => {
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 300 }), (bytes) => {
