@@ -67,6 +67,27 @@ test('when the thread dies in mid-commit the writer is told, and the store can b
   expect(ids).toEqual(['a']);
 });
 
+test('after a commit of unknown outcome the store opens with a fresh thread, and has what was durable', async () => {
+  const store = storeOn(join(temporaryDirectory(), 'log.db'));
+  await store.open(OPTIONS);
+  const { nextPosition } = await store.load(() => {});
+  await store.commit({ firstPosition: nextPosition, appends: [revision()], removes: [] });
+  const again = { firstPosition: nextPosition, appends: [revision({ id: 'b' })], removes: [] };
+  expect(await rejection(store.commit(again))).toMatchObject({
+    code: 'WAL_FAILED',
+    outcome: 'indeterminate',
+  });
+  expect(await rejection(store.load(() => {}))).toMatchObject({ code: 'WAL_FAILED' });
+  for (let round = 0; round < 2; round++) {
+    // The second time from a store that is open: the thread that has the file makes way.
+    await store.open(OPTIONS);
+    const ids: string[] = [];
+    await store.load((records) => ids.push(...records.map((record) => record.revision.id)));
+    expect(ids).toEqual(['a']);
+    expect(store.fileBytes).toBeGreaterThan(0);
+  }
+});
+
 test('an engine whose log thread dies goes on, and loses nothing', async () => {
   const directory = temporaryDirectory();
   const { sqlUrl, walPath } = fileConfig(directory) as { sqlUrl: string; walPath: string };
