@@ -4,6 +4,7 @@
  */
 import type Database from 'better-sqlite3';
 import { messageOf, SyncEngineError, type Tier } from './errors.js';
+import { removeDatabase } from './files.js';
 
 export type Driver = typeof Database;
 export type Connection = Database.Database;
@@ -60,6 +61,18 @@ export class FileLock {
    * @throws `CONFLICT` naming the holder; the driver's error where the lock file cannot be written.
    */
   static acquire(driver: Driver, path: string, holder: string, tier: Tier): FileLock {
+    try {
+      return FileLock.#take(driver, path, holder, tier);
+    } catch (error) {
+      if (!isCorruption(error)) throw error;
+      // The lock's file is never synced, so a power loss can leave it without sense. It holds nothing but a
+      // name: it is made anew.
+      removeDatabase(`${path}-lock`);
+      return FileLock.#take(driver, path, holder, tier);
+    }
+  }
+
+  static #take(driver: Driver, path: string, holder: string, tier: Tier): FileLock {
     const connection = new driver(`${path}-lock`, { timeout: 0 });
     try {
       connection.pragma('journal_mode = DELETE');

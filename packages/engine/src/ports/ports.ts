@@ -21,7 +21,7 @@ export interface Scheduler {
    * of pure maintenance pass false.
    */
   after(delayMs: number, run: () => void, keepAlive?: boolean): Timer;
-  /** Calls `run` after the work of the present turn of the event loop, before timers. */
+  /** Calls `run` after the work of the present turn of the event loop. */
   soon(run: () => void): void;
 }
 

@@ -42,7 +42,7 @@ export interface LoadedRecord {
 /** A record whose checksum does not fit. */
 export interface DamagedRecord {
   readonly position: number;
-  /** The id column beside the record: a hint that is itself not covered by a checksum. */
+  /** Absent where not even the id can be trusted. */
   readonly id: string | undefined;
 }
 

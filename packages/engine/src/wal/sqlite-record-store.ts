@@ -64,13 +64,14 @@ export class SqliteRecordStore implements RecordStore {
 
   async commit(group: LogGroup): Promise<number> {
     const pack = packRecords(group.appends);
+    const removes = Float64Array.from(group.removes);
     const packed: PackedGroup = {
       firstPosition: group.firstPosition,
       pack,
-      removes: group.removes,
+      removes,
       meta: group.meta,
     };
-    const transfer = [pack.buffer as ArrayBuffer];
+    const transfer = [pack.buffer as ArrayBuffer, removes.buffer];
     const done = await this.#request<{ removed: number; fileBytes: number }>('commit', packed, transfer);
     this.#fileBytes = done.fileBytes;
     return done.removed;

@@ -53,12 +53,15 @@ type RowValues = [
 const COLUMNS =
   'id, version, origin, deleted, content_type, state, content, content_hash, home_instance_id, trace_parent, trace_state, checksum';
 
+/** All but the id, which would make SQLite rewrite its index; then the rowid. */
+type UpdateValues = [...(RowValues extends [string, ...infer Rest] ? Rest : never), rowid: number];
+
 interface Statements {
   readonly begin: Statement;
   readonly commit: Statement;
   readonly order: Statement<[string], [number, number, Buffer, number, Buffer]>;
   readonly insert: Statement<RowValues>;
-  readonly update: Statement<[...RowValues, number]>;
+  readonly update: Statement<UpdateValues>;
   readonly highVersion: Statement<[string]>;
 }
 
@@ -277,7 +280,10 @@ export class ArchiveFile {
       }
       result.flags[at] =
         APPLY_STORED | (deleted === 0 ? APPLY_EXISTED : 0) | (order === 0 ? APPLY_UNCHANGED : 0);
-      if (order > 0) statements.update.run(...this.#valuesOf(write), rowid);
+      if (order > 0) {
+        const [, ...values] = this.#valuesOf(write);
+        statements.update.run(...values, rowid);
+      }
     }
     if (highVersion > this.#highVersion) {
       statements.highVersion.run(String(highVersion));
@@ -426,7 +432,8 @@ export class ArchiveFile {
 
 function prepare(connection: Connection): Statements {
   const marks = COLUMNS.replaceAll(/[a-z_]+/g, '?');
-  const sets = COLUMNS.split(', ').map((column) => `${column} = ?`);
+  const [, ...changing] = COLUMNS.split(', ');
+  const sets = changing.map((column) => `${column} = ?`);
   return {
     begin: connection.prepare('BEGIN IMMEDIATE'),
     commit: connection.prepare('COMMIT'),
@@ -436,9 +443,7 @@ function prepare(connection: Connection): Statements {
       )
       .raw(),
     insert: connection.prepare<RowValues>(`INSERT INTO sync_items (${COLUMNS}) VALUES (${marks})`),
-    update: connection.prepare<[...RowValues, number]>(
-      `UPDATE sync_items SET ${sets.join(', ')} WHERE rowid = ?`,
-    ),
+    update: connection.prepare<UpdateValues>(`UPDATE sync_items SET ${sets.join(', ')} WHERE rowid = ?`),
     highVersion: connection.prepare<[string]>("UPDATE sync_meta SET value = ? WHERE key = 'high_version'"),
   };
 }
