@@ -12,7 +12,7 @@
  * the order of the write-ahead file) is checked before the file is opened for writing. One thing cannot be
  * told: a last group that was damaged in the write-ahead file looks like one that a power loss cut.
  */
-import { closeSync, openSync, readFileSync, readSync, renameSync, rmSync } from 'node:fs';
+import { closeSync, openSync, readSync, renameSync, rmSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { crc32 } from 'node:zlib';
 import type { Statement } from 'better-sqlite3';
