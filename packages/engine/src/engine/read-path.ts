@@ -120,6 +120,7 @@ export class ReadPath {
       return;
     }
     if (row === undefined) {
+      this.#forget(flight);
       flight.resolve(undefined);
       return;
     }
@@ -131,6 +132,12 @@ export class ReadPath {
     const newest = this.#parts.memory.promote(row);
     if (newest.deleted) flight.resolve(undefined);
     else flight.resolve(this.#parts.memory.find(flight.id)?.item ?? itemOf(newest, undefined));
+  }
+
+  /** SQL has no row of what a fresh read found in memory: the copy outlived its row. */
+  #forget(flight: Flight): void {
+    const entry = this.#parts.memory.find(flight.id);
+    if (!flight.detached && entry?.dirty === false) this.#parts.memory.drop(entry);
   }
 
   #land(flight: Flight): void {

@@ -210,6 +210,22 @@ describe('reads are cheap on SQL', () => {
     expect((await engine.get('a'))?.text()).toBe('y');
   });
 
+  test('a fresh read that finds no row forgets the copy in memory, unless a write came meanwhile', async () => {
+    const { engine, archive } = await startedFakes();
+    archive.rows.set('a', row('a', 'x'));
+    await engine.get('a');
+    archive.rows.delete('a');
+    expect(await engine.get('a', { fresh: true })).toBeUndefined();
+    expect(await engine.get('a')).toBeUndefined();
+    const release = archive.hold('read');
+    const racing = engine.get('a', { fresh: true });
+    await settle();
+    void engine.submit(new SyncItem('a', 'new'));
+    release();
+    await racing;
+    expect((await engine.get('a'))?.text()).toBe('new');
+  });
+
   test('a fresh read never brings back what is older than memory', async () => {
     const { engine, archive } = await startedFakes();
     archive.rows.set('a', row('a', 'new', 20));
