@@ -196,9 +196,9 @@ export const ENGINE_SABOTAGES = [
   {
     name: 'archive-checksum-not-compared',
     guarantee: 'G17: a damaged row is never served',
-    file: `${SRC}/storage/sqlite/archive-file.ts`,
-    find: 'this.#checksumOf(revision, hash) === sum',
-    replace: 'this.#checksumOf(revision, hash) !== -1 && sum !== undefined',
+    file: `${SRC}/storage/sqlite/row-packer.ts`,
+    find: 'if (rowChecksum(this.#buffer, start, end, hash) !== sum) return false;',
+    replace: 'if (rowChecksum(this.#buffer, start, end, hash) === sum + 0.5) return false;',
     tests: [`${TEST}/storage/sqlite-archive.test.ts`],
   },
   {

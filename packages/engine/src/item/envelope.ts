@@ -81,6 +81,16 @@ export function encodeEnvelope(revision: Revision, target: Buffer, start: number
   return at;
 }
 
+/**
+ * Adds the content hash to the envelope without one that lies from `start` to `end`, and returns the offset
+ * behind it. So a checksum of the envelope without hash can be taken first, and nothing is encoded twice.
+ */
+export function appendHash(target: Buffer, start: number, end: number, hash: Uint8Array): number {
+  target[start + 1] = (target[start + 1] as number) | FLAG_HASH;
+  target.set(hash, end);
+  return end + HASH_BYTES;
+}
+
 /** Length of the envelope at `start`, or -1 where the bytes cannot be one. */
 export function envelopeLength(source: Buffer, start: number, end: number): number {
   if (end - start < ENVELOPE_HEAD_BYTES || source[start] !== ENVELOPE_FORMAT) return -1;

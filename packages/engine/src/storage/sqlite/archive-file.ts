@@ -15,9 +15,9 @@ import { messageOf, SyncEngineError } from '../../base/errors.js';
 import { removeDatabase, sizeOf, syncDirectoryOf, syncPath } from '../../base/files.js';
 import { type Connection, type Driver, FileLock, isCorruption } from '../../base/sqlite.js';
 import { step } from '../../base/steps.js';
-import { checksum, encodeEnvelope, envelopeBytesMax } from '../../item/envelope.js';
+import { encodeEnvelope, envelopeBytesMax } from '../../item/envelope.js';
 import { compareOrder } from '../../item/order.js';
-import { type ContentTypeName, contentHashOf, EMPTY_CONTENT, type Revision } from '../../item/revision.js';
+import { contentHashOf, EMPTY_CONTENT, type Revision } from '../../item/revision.js';
 import {
   APPLY_EXISTED,
   APPLY_STORED,
@@ -26,30 +26,14 @@ import {
   type ArchiveInfo,
   type ArchiveOpenOptions,
 } from '../archive-store.js';
+import { unpackRevisions } from './pack.js';
+import { type PackedRows, RowPacker, type RowValues, rowChecksum } from './row-packer.js';
 import { APPLICATION_ID, migrate } from './schema.js';
 
 /** Pages of 4 KiB after which SQLite moves its write-ahead file into the database; measured. */
 const CHECKPOINT_PAGES = 8000;
 const JOURNAL_BYTES_MAX = 128 * 1024 * 1024;
 const BUSY_TIMEOUT_MS = 1000;
-/** Ids of one SELECT. Fixed sizes, so that the statements are prepared once; the rest is padded. */
-const SELECT_SIZES = [1, 16, 256] as const;
-
-type RowValues = [
-  id: string,
-  version: number,
-  origin: Buffer,
-  deleted: number,
-  contentType: string,
-  state: string,
-  content: Buffer,
-  contentHash: Buffer,
-  homeInstanceId: string | null,
-  traceParent: string | null,
-  traceState: string | null,
-  checksum: number,
-];
-
 const COLUMNS =
   'id, version, origin, deleted, content_type, state, content, content_hash, home_instance_id, trace_parent, trace_state, checksum';
 
@@ -75,7 +59,7 @@ export class ArchiveFile {
   #connection: Connection | undefined;
   #lock: FileLock | undefined;
   #statements: Statements | undefined;
-  #selects = new Map<number, Statement<string[], RowValues>>();
+  #row: Statement<[string], RowValues> | undefined;
   #identity: string | undefined;
   #highVersion = 0;
   #scratch = Buffer.allocUnsafeSlow(64 * 1024);
@@ -102,20 +86,33 @@ export class ArchiveFile {
 
   /** Rows in input order, damaged ones as errors. */
   getMany(ids: readonly string[]): (Revision | SyncEngineError | undefined)[] {
+    const { places, rows, damaged } = this.readPacked(ids);
+    const answers = new Array<Revision | SyncEngineError | undefined>(ids.length).fill(undefined);
+    unpackRevisions(rows).forEach((row, at) => {
+      answers[places[at] as number] = row;
+    });
+    for (const { place, error } of damaged) answers[place] = error;
+    return answers;
+  }
+
+  /** The same as one buffer that can be transferred. All rows are of one moment. */
+  readPacked(ids: readonly string[]): PackedRows {
     return this.#guard('read', () => {
       const connection = this.#opened();
+      const row = this.#row as Statement<[string], RowValues>;
       this.#assertInPlace('not-applied');
-      const found = new Map<string, RowValues>();
+      const packer = new RowPacker();
       connection.exec('BEGIN');
       try {
-        this.#select(connection, ids, found);
+        for (let place = 0; place < ids.length; place++) {
+          const values = row.get(ids[place] as string);
+          if (values !== undefined && !packer.add(place, values))
+            packer.refuse(place, this.#damaged(values[0]));
+        }
       } finally {
         connection.exec('COMMIT');
       }
-      return ids.map((id) => {
-        const row = found.get(id);
-        return row === undefined ? undefined : this.#verified(row);
-      });
+      return packer.packed();
     });
   }
 
@@ -183,6 +180,9 @@ export class ArchiveFile {
       connection.pragma(`journal_size_limit = ${JOURNAL_BYTES_MAX}`);
       this.#statements = prepare(connection);
     }
+    this.#row = connection
+      .prepare<[string], RowValues>(`SELECT ${COLUMNS} FROM sync_items WHERE id = ?`)
+      .raw();
     const info = this.#info(connection, options);
     this.#highVersion = info.highVersion;
     return info;
@@ -234,27 +234,6 @@ export class ArchiveFile {
     step('start.archive-created');
     renameSync(building, this.#path);
     syncDirectoryOf(this.#path);
-  }
-
-  #select(connection: Connection, ids: readonly string[], found: Map<string, RowValues>): void {
-    for (let at = 0; at < ids.length; ) {
-      const size = SELECT_SIZES.findLast((one) => one <= ids.length - at) ?? 1;
-      const part = ids.slice(at, at + size);
-      at += size;
-      for (const row of this.#selectOf(connection, size).all(...part)) found.set(row[0], row);
-    }
-  }
-
-  #selectOf(connection: Connection, size: number): Statement<string[], RowValues> {
-    let select = this.#selects.get(size);
-    if (select === undefined) {
-      const marks = Array.from({ length: size }, () => '?').join(',');
-      select = connection
-        .prepare<string[], RowValues>(`SELECT ${COLUMNS} FROM sync_items WHERE id IN (${marks})`)
-        .raw();
-      this.#selects.set(size, select);
-    }
-    return select;
   }
 
   #write(
@@ -309,32 +288,14 @@ export class ArchiveFile {
     ];
   }
 
-  /** Over every column: the envelope without the hash, then the hash. */
   #checksumOf(revision: Revision, hash: Buffer): number {
     const room = envelopeBytesMax(revision);
     if (room > this.#scratch.length) this.#scratch = Buffer.allocUnsafeSlow(room);
     const end = encodeEnvelope(revision, this.#scratch, 0, false);
-    return checksum(hash, 0, hash.length, checksum(this.#scratch, 0, end));
+    return rowChecksum(this.#scratch, 0, end, hash);
   }
 
-  #verified(row: RowValues): Revision | SyncEngineError {
-    const [id, version, origin, deleted, contentType, state, content, hash, home, parent, traceState, sum] =
-      row;
-    const revision: Revision = {
-      id,
-      version,
-      origin: origin.toString('latin1'),
-      deleted: deleted !== 0,
-      contentType: contentType as ContentTypeName,
-      state,
-      content,
-      contentHash: hash.toString('hex'),
-      homeInstanceId: home || undefined,
-      traceParent: parent || undefined,
-      traceState: traceState || undefined,
-    };
-    const known = (contentType === 'json' || contentType === 'binary') && (deleted === 0 || deleted === 1);
-    if (known && Number.isSafeInteger(version) && this.#checksumOf(revision, hash) === sum) return revision;
+  #damaged(id: string): SyncEngineError {
     return new SyncEngineError(
       'CORRUPTION',
       'The row of this id in SQL does not fit its checksum; it was not served. Restore the archive from a backup, or submit or delete the id to replace the row.',
@@ -373,7 +334,7 @@ export class ArchiveFile {
   }
 
   #giveUp(): void {
-    this.#selects = new Map();
+    this.#row = undefined;
     this.#statements = undefined;
     const connection = this.#connection;
     this.#connection = undefined;

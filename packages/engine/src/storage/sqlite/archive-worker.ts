@@ -1,11 +1,9 @@
 /** Entry of the archive's threads, writer and reader: an `ArchiveFile` behind messages. */
-import type { SyncEngineError } from '../../base/errors.js';
 import { loadDriver } from '../../base/sqlite.js';
 import { type Answer, serveWorker, toWire, type WireError } from '../../base/worker-server.js';
-import type { Revision } from '../../item/revision.js';
 import type { ArchiveOpenOptions } from '../archive-store.js';
 import { ArchiveFile, type ArchiveRole } from './archive-file.js';
-import { packRevisions, unpackRevisions } from './pack.js';
+import { unpackRevisions } from './pack.js';
 
 export interface OpenRequest {
   readonly path: string;
@@ -15,7 +13,7 @@ export interface OpenRequest {
   readonly newArchiveId: string;
 }
 
-/** `places[i]`: index of the i-th row in the request; ids without a row are in neither list. */
+/** `PackedRows`, with errors as they cross the thread boundary. */
 export interface ReadAnswer {
   readonly places: readonly number[];
   readonly rows: Uint8Array;
@@ -35,21 +33,10 @@ serveWorker({
     return { value: file.open(request.options, request.newArchiveId) };
   },
   getMany(ids: readonly string[]): Answer {
-    const places: number[] = [];
-    const rows: Revision[] = [];
-    const damaged: { place: number; error: WireError }[] = [];
-    opened()
-      .getMany(ids)
-      .forEach((row, place) => {
-        if (row === undefined) return;
-        if (isRevision(row)) {
-          places.push(place);
-          rows.push(row);
-        } else damaged.push({ place, error: toWire(row) });
-      });
-    const pack = packRevisions(rows, true);
-    const answer: ReadAnswer = { places, rows: pack, damaged };
-    return { value: answer, transfer: [pack.buffer as ArrayBuffer] };
+    const { places, rows, damaged } = opened().readPacked(ids);
+    const wire = damaged.map(({ place, error }) => ({ place, error: toWire(error) }));
+    const answer: ReadAnswer = { places, rows, damaged: wire };
+    return { value: answer, transfer: [rows.buffer as ArrayBuffer] };
   },
   apply(pack: Uint8Array): Answer {
     return { value: opened().apply(unpackRevisions(pack)) };
@@ -63,7 +50,3 @@ serveWorker({
     return { value: undefined };
   },
 });
-
-function isRevision(row: Revision | SyncEngineError): row is Revision {
-  return !(row instanceof Error);
-}

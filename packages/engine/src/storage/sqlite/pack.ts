@@ -1,17 +1,14 @@
 /** Revisions crossing the thread boundary: envelopes behind each other in one buffer that moves. */
 import { decodeEnvelope, encodeEnvelope, envelopeBytesMax, envelopeLength } from '../../item/envelope.js';
-import { contentHashOf, type Revision } from '../../item/revision.js';
+import type { Revision } from '../../item/revision.js';
 
-/** The buffer owns its memory, so it can be transferred. */
-export function packRevisions(revisions: readonly Revision[], withHashes: boolean): Buffer {
+/** Without hashes: the archive's thread computes them. The buffer owns its memory, so it can be transferred. */
+export function packRevisions(revisions: readonly Revision[]): Buffer {
   let room = 0;
   for (const revision of revisions) room += envelopeBytesMax(revision);
   const pack = Buffer.allocUnsafeSlow(room);
   let at = 0;
-  for (const revision of revisions) {
-    if (withHashes) contentHashOf(revision);
-    at = encodeEnvelope(revision, pack, at, withHashes);
-  }
+  for (const revision of revisions) at = encodeEnvelope(revision, pack, at, false);
   return pack.subarray(0, at);
 }
 

@@ -60,7 +60,7 @@ export class SqliteArchive implements ArchiveStore {
   }
 
   async apply(writes: readonly Revision[]): Promise<ApplyResult> {
-    const pack = packRevisions(writes, false);
+    const pack = packRevisions(writes);
     return this.#call<ApplyResult>(this.#writer, 'apply', pack, [pack.buffer as ArrayBuffer]);
   }
 

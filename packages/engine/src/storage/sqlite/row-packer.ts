@@ -1,0 +1,93 @@
+/**
+ * Rows on their way out of SQLite: each is encoded once, its checksum compared, and its hash added behind.
+ */
+import type { SyncEngineError } from '../../base/errors.js';
+import { appendHash, checksum, encodeEnvelope, envelopeBytesMax } from '../../item/envelope.js';
+import type { ContentTypeName, Revision } from '../../item/revision.js';
+
+/** A row of `sync_items`, in the order of its columns. */
+export type RowValues = [
+  id: string,
+  version: number,
+  origin: Buffer,
+  deleted: number,
+  contentType: string,
+  state: string,
+  content: Buffer,
+  contentHash: Buffer,
+  homeInstanceId: string | null,
+  traceParent: string | null,
+  traceState: string | null,
+  checksum: number,
+];
+
+/** `places[i]`: which of the ids asked for the i-th row belongs to. Ids without a row are nowhere. */
+export interface PackedRows {
+  readonly places: readonly number[];
+  /** Envelopes with hashes, behind each other; owns its memory. */
+  readonly rows: Buffer;
+  readonly damaged: readonly { readonly place: number; readonly error: SyncEngineError }[];
+}
+
+const HASH_BYTES = 32;
+const ROOM_FIRST = 16 * 1024;
+
+export class RowPacker {
+  readonly #places: number[] = [];
+  readonly #damaged: { place: number; error: SyncEngineError }[] = [];
+  #buffer = Buffer.allocUnsafeSlow(ROOM_FIRST);
+  #end = 0;
+
+  /** False where the row does not fit its checksum; then nothing of it is kept. */
+  add(place: number, values: RowValues): boolean {
+    const [, , , , , , , hash, , , , sum] = values;
+    const revision = revisionOf(values);
+    if (revision === undefined || hash.length !== HASH_BYTES) return false;
+    this.#makeRoom(envelopeBytesMax(revision));
+    const start = this.#end;
+    const end = encodeEnvelope(revision, this.#buffer, start, false);
+    if (rowChecksum(this.#buffer, start, end, hash) !== sum) return false;
+    this.#end = appendHash(this.#buffer, start, end, hash);
+    this.#places.push(place);
+    return true;
+  }
+
+  refuse(place: number, error: SyncEngineError): void {
+    this.#damaged.push({ place, error });
+  }
+
+  packed(): PackedRows {
+    return { places: this.#places, rows: this.#buffer.subarray(0, this.#end), damaged: this.#damaged };
+  }
+
+  #makeRoom(bytes: number): void {
+    if (this.#end + bytes <= this.#buffer.length) return;
+    const larger = Buffer.allocUnsafeSlow(Math.max(this.#buffer.length * 2, this.#end + bytes));
+    this.#buffer.copy(larger, 0, 0, this.#end);
+    this.#buffer = larger;
+  }
+}
+
+/** Over every column: the envelope without the hash, then the hash. */
+export function rowChecksum(envelope: Buffer, start: number, end: number, hash: Buffer): number {
+  return checksum(hash, 0, hash.length, checksum(envelope, start, end));
+}
+
+/** `undefined` for values that no revision has. */
+function revisionOf(values: RowValues): Revision | undefined {
+  const [id, version, origin, deleted, contentType, state, content, , home, parent, traceState] = values;
+  if (contentType !== 'json' && contentType !== 'binary') return undefined;
+  if ((deleted !== 0 && deleted !== 1) || !Number.isSafeInteger(version) || version < 0) return undefined;
+  return {
+    id,
+    version,
+    origin: origin.toString('latin1'),
+    deleted: deleted === 1,
+    contentType: contentType satisfies ContentTypeName,
+    state,
+    content,
+    homeInstanceId: home || undefined,
+    traceParent: parent || undefined,
+    traceState: traceState || undefined,
+  };
+}
