@@ -8,16 +8,17 @@ const NONE: readonly number[] = [];
 
 export class DamagedIds {
   readonly #positions = new Map<string, number[]>();
-  #unknown = 0;
+  /** Positions of records of which not even the id can be told. */
+  readonly #unknown = new Set<number>();
 
   /** Damaged records, those included whose id cannot be told. */
   get count(): number {
-    return this.#positions.size + this.#unknown;
+    return this.#positions.size + this.#unknown.size;
   }
 
   add(id: string | undefined, position: number): void {
     if (id === undefined) {
-      this.#unknown++;
+      this.#unknown.add(position);
       return;
     }
     const positions = this.#positions.get(id);

@@ -363,6 +363,11 @@ export class WriteAheadLog {
     if (this.#closing || this.#openOptions === undefined) return;
     try {
       await this.#store.open(this.#openOptions);
+      if (this.#closing) {
+        // Closed while it was being opened: it must not stay open behind our back.
+        await this.#store.close();
+        return;
+      }
       // What the entries say of the log stays as it is until everything is read: they are asked meanwhile.
       const found = new Map<Entry, LoadedRecord>();
       const orphans: number[] = [];
@@ -402,6 +407,10 @@ export class WriteAheadLog {
   #settleAfterReopen(found: ReadonlyMap<Entry, LoadedRecord>, orphans: readonly number[]): void {
     // What was to be released is either gone, or was found again, as an orphan or with its entry.
     this.#released = [...orphans];
+    for (const [entry, record] of found) {
+      // Lost to a newer row while the log was being read.
+      if (!entry.dirty) this.#released.push(record.position);
+    }
     for (const entry of this.#pending.dirty) {
       const record = found.get(entry);
       entry.logPosition = record?.position ?? 0;
