@@ -2,6 +2,7 @@
  * What log and archive share of SQLite: loading the driver on first use, the lock that makes a file belong
  * to one process, and what a SQLite error means.
  */
+import { closeSync, openSync, readSync } from 'node:fs';
 import type Database from 'better-sqlite3';
 import { messageOf, SyncEngineError, type Tier } from './errors.js';
 import { removeDatabase } from './files.js';
@@ -42,6 +43,25 @@ export function isFull(error: unknown): boolean {
 function isBusy(error: unknown): boolean {
   const code = sqliteCode(error);
   return code !== undefined && (code.startsWith('SQLITE_BUSY') || code.startsWith('SQLITE_LOCKED'));
+}
+
+const MAGIC = 'SQLite format 3\0';
+const PAGE_BYTES_MIN = 512;
+
+/**
+ * What is wrong with the beginning of a file that exists, `undefined` where nothing is. SQLite takes an empty
+ * file for a new database, so this is to be asked before it is opened.
+ */
+export function problemOfHead(path: string, sizeBytes: number): string | undefined {
+  if (sizeBytes < PAGE_BYTES_MIN) return sizeBytes === 0 ? 'it is empty' : 'it is truncated';
+  const head = Buffer.alloc(MAGIC.length);
+  const handle = openSync(path, 'r');
+  try {
+    readSync(handle, head, 0, head.length, 0);
+  } finally {
+    closeSync(handle);
+  }
+  return head.toString('latin1') === MAGIC ? undefined : 'it is not a SQLite file';
 }
 
 /**

@@ -12,13 +12,21 @@
  * the order of the write-ahead file) is checked before the file is opened for writing. One thing cannot be
  * told: a last group that was damaged in the write-ahead file looks like one that a power loss cut.
  */
-import { closeSync, openSync, readSync, renameSync, rmSync } from 'node:fs';
+import { renameSync, rmSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { crc32 } from 'node:zlib';
 import type { Statement } from 'better-sqlite3';
 import { messageOf, SyncEngineError } from '../base/errors.js';
 import { removeDatabase, sizeOf, syncDirectoryOf, syncPath } from '../base/files.js';
-import { type Connection, type Driver, FileLock, isCorruption, isFull, sqliteCode } from '../base/sqlite.js';
+import {
+  type Connection,
+  type Driver,
+  FileLock,
+  isCorruption,
+  isFull,
+  problemOfHead,
+  sqliteCode,
+} from '../base/sqlite.js';
 import { groupsBehindDamage } from '../base/sqlite-journal.js';
 import { step } from '../base/steps.js';
 import { damageOf, sealRecord, unpackRecords } from './record-codec.js';
@@ -338,16 +346,8 @@ export class RecordFile {
   }
 
   #assertSqlite(size: number): void {
-    // SQLite takes an empty file for a new database, so this has to be seen before it is opened.
-    if (size < 512) throw this.#corruption(size === 0 ? 'it is empty' : 'it is truncated');
-    const head = Buffer.alloc(16);
-    const handle = openSync(this.#path, 'r');
-    try {
-      readSync(handle, head, 0, head.length, 0);
-    } finally {
-      closeSync(handle);
-    }
-    if (head.toString('latin1') !== 'SQLite format 3\0') throw this.#corruption('it is not a SQLite file');
+    const problem = problemOfHead(this.#path, size);
+    if (problem !== undefined) throw this.#corruption(problem);
   }
 
   #assertFormat(connection: Connection): void {

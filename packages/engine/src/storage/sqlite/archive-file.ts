@@ -8,12 +8,12 @@
  * more. So the writer compares the path with what it opened before each transaction, and again after the
  * commit: only then is anything reported as stored.
  */
-import { closeSync, openSync, readSync, renameSync, statSync } from 'node:fs';
+import { renameSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import type { Statement } from 'better-sqlite3';
 import { messageOf, SyncEngineError } from '../../base/errors.js';
 import { removeDatabase, sizeOf, syncDirectoryOf, syncPath } from '../../base/files.js';
-import { type Connection, type Driver, FileLock, isCorruption } from '../../base/sqlite.js';
+import { type Connection, type Driver, FileLock, isCorruption, problemOfHead } from '../../base/sqlite.js';
 import { step } from '../../base/steps.js';
 import { encodeEnvelope, envelopeBytesMax } from '../../item/envelope.js';
 import { compareOrder } from '../../item/order.js';
@@ -314,16 +314,8 @@ export class ArchiveFile {
   }
 
   #assertSqlite(size: number): void {
-    // SQLite takes an empty file for a new database, so this has to be seen before it is opened.
-    if (size < 512) throw this.#corruption(size === 0 ? 'it is empty' : 'it is truncated');
-    const head = Buffer.alloc(16);
-    const handle = openSync(this.#path, 'r');
-    try {
-      readSync(handle, head, 0, head.length, 0);
-    } finally {
-      closeSync(handle);
-    }
-    if (head.toString('latin1') !== 'SQLite format 3\0') throw this.#corruption('it is not a SQLite file');
+    const problem = problemOfHead(this.#path, size);
+    if (problem !== undefined) throw this.#corruption(problem);
   }
 
   #opened(): Connection {
