@@ -18,22 +18,41 @@ export {
 export type { SyncEngineConfig } from './config/config.js';
 export type { AckLevel, SubmitOptions, SubmitReceipt, WriteOptions } from './config/submit-options.js';
 export type { BatchResult } from './engine/ack-targets.js';
+export type { Change, ChangeOptions, ChangePosition } from './engine/change-stream.js';
 export type { Ports } from './engine/compose.js';
+export type { DeadLetter } from './engine/dead-letters.js';
 export type { EngineEventName, EngineEvents, EngineListener } from './engine/events.js';
+export type { FilterStatus } from './engine/filter-keeper.js';
 export type { LoadFactory } from './engine/get-or-insert.js';
 export type { BackendHealth, HealthCheck } from './engine/health.js';
 export type { EngineState } from './engine/lifecycle.js';
+export type { PageOptions, ScanOptions } from './engine/queries.js';
 export type { ShutdownResult } from './engine/runtime.js';
+export type { ScrubResult } from './engine/scrub.js';
 export {
+  type DeadLetterBox,
+  type FilterCheck,
   type FlushOptions,
   type GetOptions,
   type ItemStatus,
   type ReadOptions,
+  type ScrubOptions,
   SyncEngine,
 } from './engine/sync-engine.js';
-export type { Revision } from './item/revision.js';
+export { FilterManager, type FilterStats, type FilterTrust } from './filter/filter-manager.js';
+export type { Refusal, Revision, RevisionBase } from './item/revision.js';
 export { type BatchableItem, ContentType, SyncItem, type SyncItemInit } from './item/sync-item.js';
 export type { MemoryStats } from './memory/memory-cache.js';
+export type { LeafFields } from './merkle/digest.js';
+export type {
+  BucketAnswer,
+  ChildPage,
+  MerkleDiff,
+  MerkleNode,
+  MerkleSource,
+} from './merkle/merkle-source.js';
+export type { MerklePath } from './merkle/path.js';
+export { MerkleBatch, type PathDelta, PathMerkle } from './merkle/path-merkle.js';
 export type { Clock, Logger, Random, Scheduler, SystemPorts, Timer } from './ports/ports.js';
 export type { CircuitState } from './resilience/circuit-breaker.js';
 export type {
@@ -41,6 +60,18 @@ export type {
   ArchiveInfo,
   ArchiveOpenOptions,
   ArchiveStore,
+  ChangeBatch,
+  ChangeHead,
+  ChangePage,
+  ChildDigest,
+  CollectRequest,
+  CollectResult,
+  PathDigest,
+  RowChange,
+  RowPage,
+  RowRange,
+  ScrubPage,
+  StoredLetter,
 } from './storage/archive-store.js';
 export type {
   DamagedRecord,

@@ -12,6 +12,7 @@ export type ErrorCode =
   | 'ENGINE_STATE'
   | 'SCHEMA'
   | 'CONFLICT'
+  | 'REJECTED'
   | 'ABORTED';
 
 /**

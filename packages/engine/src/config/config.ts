@@ -39,6 +39,23 @@ export interface SyncEngineConfig {
   readonly sqlTimeoutMs?: number;
   /** Bound of one SQL read. Default 2,000. */
   readonly sqlReadTimeoutMs?: number;
+  /** Keep Merkle digests in the archive. Fixed when the archive is created. Default true. */
+  readonly merkleEnabled?: boolean;
+  /**
+   * Key of the digests, 64 hex digits; the same on every site that compares. A secret. Fixed when the archive is
+   * created. Default: random, kept in the archive.
+   */
+  readonly clusterKey?: string;
+  /** How long SQL remembers a delete. Default 7 days. */
+  readonly tombstoneRetentionMs?: number;
+  /** How long a log that does not come back holds up the collection of tombstones. Default 30 days. */
+  readonly peerExpiryMs?: number;
+  /** Ids read at a time while the filter is built from SQL. Default 10,000. */
+  readonly filterWarmupBatchSize?: number;
+  /** The filter is saved beside the log this often, if it changed … Default 30,000. */
+  readonly filterSnapshotIntervalMs?: number;
+  /** … and after this many new ids. Default 10,000. */
+  readonly filterSnapshotInsertThreshold?: number;
   /** 1 to 12 of `A-Z a-z 0-9 . _ -`. Default: random, kept beside the log. */
   readonly nodeId?: string;
   /** Start although SQL cannot be reached: writes go to the log. Default: true where there is a log. */
@@ -47,10 +64,12 @@ export interface SyncEngineConfig {
   readonly allowNewArchive?: boolean;
 }
 
-export interface ResolvedConfig extends Required<Omit<SyncEngineConfig, 'sqlUrl' | 'walPath' | 'nodeId'>> {
+export interface ResolvedConfig
+  extends Required<Omit<SyncEngineConfig, 'sqlUrl' | 'walPath' | 'nodeId' | 'clusterKey'>> {
   readonly sqlUrl: string | undefined;
   readonly walPath: string | undefined;
   readonly nodeId: string | undefined;
+  readonly clusterKey: string | undefined;
 }
 
 const MIB = 1024 * 1024;
@@ -73,6 +92,9 @@ const path = v.pipe(
   v.nonEmpty('must not be empty'),
   v.check((text) => !text.includes('\0'), 'must not contain U+0000'),
 );
+const DAY_MS = 24 * 60 * 60 * 1000;
+/** Spans that no timer waits for. */
+const longMs = integer(1, 3650 * DAY_MS);
 const flag = v.boolean('must be true or false');
 
 const schema = v.object(
@@ -94,6 +116,18 @@ const schema = v.object(
     walDrainBatchSize: v.optional(integer(1, 100_000), 1000),
     sqlTimeoutMs: v.optional(ms, 10_000),
     sqlReadTimeoutMs: v.optional(ms, 2000),
+    merkleEnabled: v.optional(flag, true),
+    clusterKey: v.optional(
+      v.pipe(
+        v.string('must be a string'),
+        v.regex(/^[0-9a-fA-F]{64}$/, 'must be 64 hex digits (openssl rand -hex 32 makes some)'),
+      ),
+    ),
+    tombstoneRetentionMs: v.optional(longMs, 7 * DAY_MS),
+    peerExpiryMs: v.optional(longMs, 30 * DAY_MS),
+    filterWarmupBatchSize: v.optional(integer(1, 1_000_000), 10_000),
+    filterSnapshotIntervalMs: v.optional(ms, 30_000),
+    filterSnapshotInsertThreshold: v.optional(count, 10_000),
     nodeId: v.optional(
       v.pipe(
         v.string('must be a string'),
@@ -139,8 +173,8 @@ function configError(problems: readonly string[]): SyncEngineError {
 
 function describe(issue: v.BaseIssue<unknown>): string {
   const key = issue.path?.map((item) => String(item.key)).join('.') ?? 'the configuration';
-  // A URL can hold credentials: it is never repeated.
-  const shown = key === 'sqlUrl' ? '' : `, got ${show(issue.input)}`;
+  // A URL can hold credentials, and the key is one: they are never repeated.
+  const shown = key === 'sqlUrl' || key === 'clusterKey' ? '' : `, got ${show(issue.input)}`;
   return `${key} ${issue.message}${shown}`;
 }
 
@@ -189,6 +223,9 @@ function* contradictions(config: Partial<Parsed>, readyMade: ReadyMade): Generat
   if (config.sqlUrl !== undefined && config.walPath === config.sqlUrl.slice('sqlite:'.length)) {
     yield 'walPath and sqlUrl name the same file';
   }
+  if (config.clusterKey !== undefined && config.merkleEnabled === false) {
+    yield 'clusterKey is given, but merkleEnabled is false: there are no digests to make with it';
+  }
   const l1 = config.l1MaxBytes;
   if (l1 === undefined) return;
   const room = l1 - ID_BYTES_MAX - 1024;
@@ -207,6 +244,7 @@ function withDefaults(parsed: Parsed, readyMade: ReadyMade): ResolvedConfig {
     sqlUrl: parsed.sqlUrl,
     walPath: parsed.walPath,
     nodeId: parsed.nodeId,
+    clusterKey: parsed.clusterKey?.toLowerCase(),
     ack: parsed.ack ?? (hasLog ? 'wal' : 'memory'),
     maxPayloadBytes: parsed.maxPayloadBytes ?? Math.min(PAYLOAD_BYTES_MAX, Math.floor(parsed.l1MaxBytes / 4)),
     batchFlushBytes: parsed.batchFlushBytes ?? Math.min(MIB, Math.floor(parsed.l1MaxBytes / 4)),

@@ -1,6 +1,7 @@
 /** What an engine is made of: the ports given by the caller, and the stores named by the configuration. */
 import { hostname } from 'node:os';
 import type { ResolvedConfig } from '../config/config.js';
+import { KEY_BYTES } from '../merkle/digest.js';
 import type { SystemPorts } from '../ports/ports.js';
 import { systemPorts } from '../ports/system/system-ports.js';
 import type { ArchiveStore } from '../storage/archive-store.js';
@@ -21,16 +22,19 @@ export function composePorts(ports: Partial<Ports>): Ports {
 export function composeArchive(config: ResolvedConfig, ports: Ports): ArchiveStore | undefined {
   if (ports.archive !== undefined) return ports.archive;
   if (config.sqlUrl === undefined) return undefined;
-  return new SqliteArchive(
-    config.sqlUrl.slice('sqlite:'.length),
-    holder(ports),
-    Buffer.from(ports.random.bytes(16)).toString('hex'),
-  );
+  return new SqliteArchive(config.sqlUrl.slice('sqlite:'.length), holder(ports), {
+    archiveId: hex(ports.random.bytes(16)),
+    clusterKey: hex(ports.random.bytes(KEY_BYTES)),
+  });
 }
 
 export function composeRecordStore(config: ResolvedConfig, ports: Ports): RecordStore | undefined {
   if (ports.recordStore !== undefined) return ports.recordStore;
   return config.walPath === undefined ? undefined : new SqliteRecordStore(config.walPath, holder(ports));
+}
+
+function hex(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString('hex');
 }
 
 /** How this process is named to another one that wants the same file. */

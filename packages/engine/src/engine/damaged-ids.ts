@@ -26,14 +26,19 @@ export class DamagedIds {
     else if (!positions.includes(position)) positions.push(position);
   }
 
+  has(id: string): boolean {
+    return this.#positions.has(id);
+  }
+
   /** @throws `CORRUPTION` for a damaged id. */
   check(id: string): void {
     if (this.#positions.size === 0 || !this.#positions.has(id)) return;
-    throw new SyncEngineError(
-      'CORRUPTION',
-      'The newest write of this id was acknowledged, but its record in the log is damaged. Submit or delete the id again to replace it; the damaged record stays in the log until then.',
-      { context: { tier: 'wal', id } },
-    );
+    throw damagedRecord(id);
+  }
+
+  /** The errors of the damaged ids that begin with `prefix`. */
+  *within(prefix: string): Generator<SyncEngineError> {
+    for (const id of this.#positions.keys()) if (id.startsWith(prefix)) yield damagedRecord(id);
   }
 
   /** Something newer is stored: returns the positions that the log may now forget. */
@@ -44,4 +49,12 @@ export class DamagedIds {
     this.#positions.delete(id);
     return positions;
   }
+}
+
+function damagedRecord(id: string): SyncEngineError {
+  return new SyncEngineError(
+    'CORRUPTION',
+    'The newest write of this id was acknowledged, but its record in the log is damaged. Submit or delete the id again to replace it; the damaged record stays in the log until then.',
+    { context: { tier: 'wal', id } },
+  );
 }

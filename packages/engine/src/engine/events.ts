@@ -9,6 +9,8 @@ export interface EngineEvents {
   circuit: { readonly backend: 'sql'; readonly state: CircuitState };
   /** Damage was found; the bytes were not served. `id` where it is known. */
   corruption: { readonly tier: Tier; readonly id: string | undefined };
+  /** SQL refused a write because of the row itself; it was set aside. */
+  deadLetter: { readonly id: string; readonly error: SyncEngineError };
   /** Something failed that no caller was waiting for. */
   error: SyncEngineError;
 }

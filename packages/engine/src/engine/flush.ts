@@ -5,6 +5,9 @@
  *                     ├─► apply (one transaction) ─► release in the log ─► clean, or dropped if it lost
  *   replay, failures ─► backlog ──┘
  *
+ * A batch that SQL refuses because of a row is halved until the row is alone: that one is set aside, the others
+ * are stored. A write made from something else than what SQL holds is made anew from that.
+ *
  * Order of steps, and why a crash between any two is harmless: the archive commits, then the log forgets,
  * then the entry may leave memory. Before the release the log still holds the write, and applying it again
  * changes nothing.
@@ -23,10 +26,18 @@ import type { Revision } from '../item/revision.js';
 import type { Entry } from '../memory/entry.js';
 import type { MemoryCache } from '../memory/memory-cache.js';
 import type { SystemPorts, Timer } from '../ports/ports.js';
-import { APPLY_EXISTED, APPLY_STORED, APPLY_UNCHANGED, type ApplyResult } from '../storage/archive-store.js';
+import {
+  APPLY_EXISTED,
+  APPLY_REDO,
+  APPLY_STORED,
+  APPLY_TOO_OLD,
+  APPLY_UNCHANGED,
+  type ApplyResult,
+} from '../storage/archive-store.js';
 import type { GuardedArchive } from '../storage/guarded-archive.js';
 import type { WriteAheadLog } from '../wal/write-ahead-log.js';
 import type { DamagedIds } from './damaged-ids.js';
+import { type DeadLetters, rejectedError } from './dead-letters.js';
 import type { FlushBarrier } from './flush-barrier.js';
 
 const BATCHES_UNDER_WAY_MAX = 2;
@@ -48,6 +59,11 @@ export interface FlusherParts {
   readonly log: WriteAheadLog | undefined;
   readonly clock: HybridClock;
   readonly damaged: DamagedIds;
+  readonly letters: DeadLetters;
+  /** A transaction was committed, in the order of commits; called before the log forgets its writes. */
+  readonly stored: (writes: readonly Revision[], result: ApplyResult) => void;
+  /** Makes a write anew from the row that SQL holds. Rejects where SQL cannot be asked. */
+  readonly redo: (entry: Entry, refused: Revision) => Promise<void>;
   readonly ports: SystemPorts;
   /** A batch failed; nobody waits for this error itself. */
   readonly failed: (error: SyncEngineError) => void;
@@ -136,7 +152,7 @@ export class Flusher {
    */
   raise(barrier: FlushBarrier): void {
     for (const entry of this.#parts.memory.dirty) {
-      if (entry.storedVersion < entry.revision.version) barrier.waitFor(entry);
+      if (isUnstored(entry)) barrier.waitFor(entry);
     }
     barrier.armed();
     this.force('manual');
@@ -149,13 +165,28 @@ export class Flusher {
     if (this.#config.walMode === 'always') return;
     // What was not logged because SQL would take it has to be, now that SQL does not.
     for (const entry of this.#parts.memory.dirty) {
-      if (entry.storedVersion < entry.revision.version) this.#parts.log?.append(entry);
+      if (isUnstored(entry)) this.#parts.log?.append(entry);
     }
   }
 
-  /** Resolves when nothing is dirty any more, or the flusher was stopped. */
+  /** What an entry was made from is gone in SQL: it has lost, without ever having been applied. */
+  lose(entry: Entry, revision: Revision): void {
+    const { id, version } = revision;
+    entry.storedVersion = version;
+    this.#parts.memory.drop(entry);
+    this.#losers.add(id);
+    const then = (): void => {
+      entry.acknowledgeStored(version, false, undefined);
+      this.#losers.delete(id);
+      if (this.#isDrained) this.#wakeDrained();
+    };
+    if (this.#parts.log === undefined || entry.logPosition === 0) then();
+    else this.#parts.log.release([entry.logPosition], then);
+  }
+
+  /** Resolves when nothing waits for SQL any more, or the flusher was stopped. Dead letters do not. */
   drained(): Promise<void> {
-    if (this.#parts.memory.dirtyCount === 0 || this.#stopped) return Promise.resolve();
+    if (this.#isDrained || this.#stopped) return Promise.resolve();
     return new Promise((resolve) => this.#whenDrained.push(resolve));
   }
 
@@ -165,6 +196,10 @@ export class Flusher {
     this.#ageTimer?.cancel();
     this.#retryTimer?.cancel();
     this.#wakeDrained();
+  }
+
+  get #isDrained(): boolean {
+    return this.#parts.memory.dirtyCount <= this.#parts.letters.count;
   }
 
   #aged(): void {
@@ -211,7 +246,7 @@ export class Flusher {
       lane.delete(entry);
       entry.lane = 'none';
       const { version } = entry.revision;
-      if (!entry.dirty || entry.storedVersion >= version || entry.flushingVersion === version) continue;
+      if (!entry.dirty || !isUnstored(entry) || entry.flushingVersion === version) continue;
       taken.push(entry);
       bytes += entry.sizeBytes;
     }
@@ -233,18 +268,30 @@ export class Flusher {
       entry.flushingVersion = entry.revision.version;
     }
     step('flush.taken');
-    let result: ApplyResult | undefined;
+    await this.#apply(entries, revisions);
+    this.#underWay--;
+    this.pump();
+  }
+
+  async #apply(entries: readonly Entry[], revisions: readonly Revision[]): Promise<void> {
+    let result: ApplyResult;
     try {
       result = await this.#parts.archive.apply(revisions);
     } catch (error) {
-      this.#underWay--;
-      this.#putBack(entries, revisions, error);
+      if (!(error instanceof SyncEngineError) || error.code !== 'REJECTED') {
+        this.#putBack(entries, revisions, error);
+      } else if (entries.length === 1) {
+        this.#setAside(entries[0] as Entry, revisions[0] as Revision, messageOf(error.cause ?? error));
+      } else {
+        const middle = entries.length >> 1;
+        await this.#apply(entries.slice(0, middle), revisions.slice(0, middle));
+        await this.#apply(entries.slice(middle), revisions.slice(middle));
+      }
       return;
     }
-    this.#underWay--;
     step('flush.applied');
+    this.#parts.stored(revisions, result);
     this.#applied(entries, revisions, result);
-    this.pump();
   }
 
   #applied(entries: readonly Entry[], revisions: readonly Revision[], result: ApplyResult): void {
@@ -255,6 +302,14 @@ export class Flusher {
       const { id, version } = revisions[at] as Revision;
       const flags = result.flags[at] as number;
       const won = (flags & APPLY_STORED) !== 0;
+      if ((flags & APPLY_TOO_OLD) !== 0) {
+        this.#setAside(entry, revisions[at] as Revision, TOO_OLD);
+        continue;
+      }
+      if ((flags & APPLY_REDO) !== 0) {
+        this.#redo(entry, revisions[at] as Revision);
+        continue;
+      }
       if (entry.flushingVersion === version) entry.flushingVersion = 0;
       if (version > entry.storedVersion) entry.storedVersion = version;
       // Whether a row existed before is not known of a write that the archive already held.
@@ -289,7 +344,30 @@ export class Flusher {
       if (this.#losers.size > 0) this.#losers.delete(entry.id);
     }
     step('release.clean');
-    if (this.#parts.memory.dirtyCount === 0) this.#wakeDrained();
+    if (this.#isDrained) this.#wakeDrained();
+  }
+
+  /** The archive refuses this row for good: only its own writers hear of it. */
+  #setAside(entry: Entry, revision: Revision, reason: string): void {
+    if (entry.flushingVersion === revision.version) entry.flushingVersion = 0;
+    entry.failWaiters(revision.version, rejectedError(revision.id, reason));
+    // Something newer has taken its place: nobody will miss it.
+    if (entry.revision === revision && entry.dirty) this.#parts.letters.add(entry, reason);
+    if (this.#isDrained) this.#wakeDrained();
+  }
+
+  #redo(entry: Entry, revision: Revision): void {
+    if (entry.revision !== revision || !entry.dirty) {
+      if (entry.flushingVersion === revision.version) entry.flushingVersion = 0;
+      return;
+    }
+    this.#parts.redo(entry, revision).then(
+      () => {
+        if (entry.flushingVersion === revision.version) entry.flushingVersion = 0;
+        if (this.#isDrained) this.#wakeDrained();
+      },
+      (error: unknown) => this.#putBack([entry], [revision], error),
+    );
   }
 
   #putBack(entries: readonly Entry[], revisions: readonly Revision[], error: unknown): void {
@@ -297,7 +375,7 @@ export class Flusher {
       const entry = entries[at] as Entry;
       const { version } = revisions[at] as Revision;
       if (entry.flushingVersion === version) entry.flushingVersion = 0;
-      if (!entry.dirty || entry.storedVersion >= entry.revision.version) continue;
+      if (!entry.dirty || !isUnstored(entry)) continue;
       if (entry.lane === 'none') {
         entry.lane = 'backlog';
         this.#returned.add(entry);
@@ -324,4 +402,12 @@ export class Flusher {
     this.#whenDrained = [];
     for (const wake of waiting) wake();
   }
+}
+
+const TOO_OLD =
+  'it is older than what the archive remembers of deletes, and the id has no row: it may have been deleted since';
+
+/** Whether the entry's newest revision still has to reach SQL. */
+function isUnstored(entry: Entry): boolean {
+  return entry.storedVersion < entry.revision.version && entry.revision.refusal === undefined;
 }

@@ -1,8 +1,10 @@
 /** What `healthCheck` answers: for each part how it is, and in `warnings` what an operator should know. */
+import type { FilterTrust } from '../filter/filter-manager.js';
 import type { MemoryStats } from '../memory/memory-cache.js';
 import type { CircuitState } from '../resilience/circuit-breaker.js';
 import type { ArchiveHealth } from '../storage/guarded-archive.js';
 import type { LogStatus, WalStats } from '../wal/write-ahead-log.js';
+import type { FilterStatus } from './filter-keeper.js';
 import type { EngineState } from './lifecycle.js';
 
 export interface BackendHealth {
@@ -24,6 +26,11 @@ export interface HealthCheck {
   readonly memoryPressure: number;
   readonly l1Items: number;
   readonly l1Bytes: number;
+  /** Ids in the filter, and whether its "no" is believed. Without SQL there is none. */
+  readonly filterItems: number;
+  readonly filterTrust: FilterTrust;
+  /** Writes that SQL refuses because of the row itself. */
+  readonly deadLetters: number;
   readonly sql?: BackendHealth;
   readonly wal?: WalStats;
   /** One sentence each: what is wrong, what is at risk, what the engine is doing about it. */
@@ -39,6 +46,8 @@ export interface HealthFacts {
   readonly logStatus: LogStatus | undefined;
   readonly logError: string | undefined;
   readonly damagedRecords: number;
+  readonly filter: FilterStatus | undefined;
+  readonly deadLetters: number;
   readonly full: boolean;
 }
 
@@ -56,6 +65,9 @@ export function assessHealth(facts: HealthFacts): HealthCheck {
     memoryPressure: memory.dirtyBytes / memory.bytesMax,
     l1Items: memory.items,
     l1Bytes: memory.bytes,
+    filterItems: facts.filter?.items ?? 0,
+    filterTrust: facts.filter?.trust ?? 'untrusted',
+    deadLetters: facts.deadLetters,
     ...(archive === undefined ? undefined : { sql: backendHealth(archive) }),
     ...(wal === undefined ? undefined : { wal }),
     warnings,
@@ -73,7 +85,7 @@ function backendHealth(archive: ArchiveHealth): BackendHealth {
 
 function* warningsOf(facts: HealthFacts): Generator<string> {
   const { archive, memory } = facts;
-  const waiting = `${memory.dirtyItems} writes wait`;
+  const waiting = `${memory.dirtyItems - facts.deadLetters} writes wait`;
   if (archive !== undefined && !facts.archiveAvailable) {
     const safety =
       facts.logStatus === 'open'
@@ -90,6 +102,12 @@ function* warningsOf(facts: HealthFacts): Generator<string> {
   }
   if (facts.damagedRecords > 0) {
     yield `${facts.damagedRecords} acknowledged records in the log are damaged. Their ids are refused with CORRUPTION until they are written again.`;
+  }
+  if (facts.deadLetters > 0) {
+    yield `${facts.deadLetters} writes are set aside because SQL refuses their rows. Reads show them; deadLetters.list() says why. Retry or discard them.`;
+  }
+  if (facts.filter?.building !== undefined) {
+    yield `The filter is being built from SQL (${facts.filter.building} ids so far). Until it is complete, ids that do not exist cost a query each.`;
   }
   if (facts.full) {
     yield `Memory or the log is full of writes that SQL has not taken; new writes are refused with BACKPRESSURE. ${waiting}.`;

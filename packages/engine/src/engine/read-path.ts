@@ -9,6 +9,7 @@
  * flight began. So a value read before a write can never hide the write.
  */
 import { SyncEngineError } from '../base/errors.js';
+import type { FilterManager } from '../filter/filter-manager.js';
 import type { HybridClock } from '../item/hybrid-clock.js';
 import type { Revision } from '../item/revision.js';
 import { itemOf, type SyncItem } from '../item/sync-item.js';
@@ -42,6 +43,8 @@ export interface ReadParts {
   readonly clock: HybridClock;
   readonly ports: SystemPorts;
   readonly corrupt: (id: string) => void;
+  /** Says which ids SQL has no row of, where it is trusted. */
+  readonly filter: FilterManager | undefined;
 }
 
 export class ReadPath {
@@ -58,6 +61,7 @@ export class ReadPath {
     if (this.#parts.archive === undefined) return Promise.resolve(undefined);
     const flight = this.#flights.get(id);
     if (flight !== undefined) return flight.promise;
+    if (this.#parts.filter?.mightExist(id) === false) return Promise.resolve(undefined);
     return this.#begin(id).promise;
   }
 
@@ -120,6 +124,7 @@ export class ReadPath {
       return;
     }
     if (row === undefined) {
+      this.#parts.filter?.noteFalsePositive();
       this.#forget(flight);
       flight.resolve(undefined);
       return;

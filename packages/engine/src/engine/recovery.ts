@@ -8,6 +8,7 @@ import type { Revision } from '../item/revision.js';
 import type { MemoryCache } from '../memory/memory-cache.js';
 import type { LogContents } from '../wal/record-store.js';
 import type { WriteAheadLog } from '../wal/write-ahead-log.js';
+import type { DeadLetters } from './dead-letters.js';
 import type { Flusher } from './flush.js';
 
 export async function replay(
@@ -15,11 +16,12 @@ export async function replay(
   memory: MemoryCache,
   flusher: Flusher,
   clock: HybridClock,
+  letters: DeadLetters,
 ): Promise<LogContents> {
   const replaced = new Map<number, string>();
   const contents = await log.load((revision, position) => {
     clock.merge(revision.version);
-    const older = takeRecord(revision, position, memory, flusher);
+    const older = takeRecord(revision, position, memory, flusher, letters);
     if (older !== undefined) replaced.set(older, revision.id);
   });
   if (replaced.size > 0) {
@@ -37,6 +39,7 @@ function takeRecord(
   position: number,
   memory: MemoryCache,
   flusher: Flusher,
+  letters: DeadLetters,
 ): number | undefined {
   const present = memory.find(revision.id);
   if (present !== undefined && !isNewer(revision, present.revision)) return position;
@@ -45,7 +48,8 @@ function takeRecord(
   entry.logPosition = position;
   entry.loggedVersion = revision.version;
   entry.durableVersion = revision.version;
-  if (entry.lane === 'none') flusher.addToBacklog(entry);
+  if (revision.refusal !== undefined) letters.restore(entry);
+  else if (entry.lane === 'none') flusher.addToBacklog(entry);
   return older;
 }
 

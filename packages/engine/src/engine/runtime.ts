@@ -5,8 +5,11 @@
 import { CircuitError, messageOf, SyncEngineError } from '../base/errors.js';
 import { step } from '../base/steps.js';
 import type { ResolvedConfig } from '../config/config.js';
-import { HybridClock } from '../item/hybrid-clock.js';
+import { FilterSnapshotFile } from '../filter/filter-snapshot.js';
+import { HybridClock, versionOfMs } from '../item/hybrid-clock.js';
 import { makeOrigin } from '../item/origin.js';
+import type { Revision } from '../item/revision.js';
+import type { Entry } from '../memory/entry.js';
 import { MemoryCache } from '../memory/memory-cache.js';
 import type { Timer } from '../ports/ports.js';
 import type { CircuitState } from '../resilience/circuit-breaker.js';
@@ -16,17 +19,23 @@ import type { DamagedRecord, LogMeta } from '../wal/record-store.js';
 import { type LogStatus, WriteAheadLog } from '../wal/write-ahead-log.js';
 import { composeArchive, composeRecordStore, type Ports } from './compose.js';
 import { DamagedIds } from './damaged-ids.js';
+import { DeadLetters } from './dead-letters.js';
 import { Emitter } from './events.js';
+import { FilterKeeper } from './filter-keeper.js';
 import { Flusher } from './flush.js';
 import { FlushBarrier } from './flush-barrier.js';
 import { assessHealth, type HealthCheck } from './health.js';
 import { type EngineState, type LifecycleEvent, transition } from './lifecycle.js';
 import { Loads } from './loads.js';
+import { LocalMerkle } from './local-merkle.js';
 import { ReadPath } from './read-path.js';
 import { replay } from './recovery.js';
+import { Scans } from './scans.js';
 import { WritePath } from './write-path.js';
 
 const MAINTENANCE_MS = 1000;
+const COLLECT_MS = 60_000;
+const COLLECT_AT_ONCE = 1000;
 
 export interface ShutdownResult {
   readonly flushed: number;
@@ -46,6 +55,10 @@ export class EngineRuntime {
   readonly log: WriteAheadLog | undefined;
   readonly flusher: Flusher | undefined;
   readonly reads: ReadPath;
+  readonly letters: DeadLetters;
+  readonly filter: FilterKeeper | undefined;
+  readonly scans: Scans;
+  readonly merkle: LocalMerkle;
   #writes: WritePath | undefined;
   #state: EngineState = 'Created';
   #maintenance: Timer | undefined;
@@ -54,6 +67,11 @@ export class EngineRuntime {
   readonly #barriers = new Set<FlushBarrier>();
   /** Called when SQL or the log changes while a shutdown drains. */
   #drainChanged: (() => void) | undefined;
+  #archiveInfo: ArchiveInfo | undefined;
+  #logId: string | undefined;
+  #commitWaiters: (() => void)[] = [];
+  #collecting: Promise<void> | undefined;
+  #collectedAtMs = 0;
 
   constructor(config: ResolvedConfig, ports: Ports) {
     this.config = config;
@@ -63,6 +81,18 @@ export class EngineRuntime {
     this.clock = new HybridClock(ports.clock);
     this.archive = this.#makeArchive();
     this.log = this.#makeLog();
+    this.letters = this.#makeLetters();
+    this.filter = this.#makeFilter();
+    this.merkle = new LocalMerkle(
+      () => this.#digestArchive(),
+      () => this.#archiveInfo?.keyId ?? '',
+    );
+    this.scans = new Scans({
+      memory: this.memory,
+      archive: this.archive,
+      damaged: this.damaged,
+      corrupt: (id) => this.corrupt('sql', id),
+    });
     this.flusher = this.#makeFlusher();
     this.reads = new ReadPath({
       memory: this.memory,
@@ -70,6 +100,7 @@ export class EngineRuntime {
       clock: this.clock,
       ports,
       corrupt: (id) => this.corrupt('sql', id),
+      filter: this.filter?.manager,
     });
   }
 
@@ -92,10 +123,12 @@ export class EngineRuntime {
 
   async #start(signal: AbortSignal | undefined): Promise<void> {
     try {
-      const meta = await this.#openLog();
+      const [meta] = await Promise.all([this.#openLog(), this.filter?.load()]);
+      this.#logId = meta?.logId;
       step('start.log-opened');
       this.#assertStarting(signal);
       await this.#openArchive(meta);
+      if (this.log === undefined) await this.#restoreLetters();
       step('start.archive-opened');
       this.#assertStarting(signal);
       this.#go('connected');
@@ -145,6 +178,8 @@ export class EngineRuntime {
         expectedId,
         mayCreate: expectedId === undefined || allowNewArchive,
         mayDiffer: allowNewArchive,
+        merkleEnabled: this.config.merkleEnabled,
+        clusterKey: this.config.clusterKey,
       });
     } catch (error) {
       if (!isAway(error) || !this.config.startDegraded) throw error;
@@ -155,13 +190,22 @@ export class EngineRuntime {
   async #indexLog(): Promise<void> {
     const { log, flusher } = this;
     if (log === undefined || flusher === undefined) return;
-    const contents = await replay(log, this.memory, flusher, this.clock);
+    const contents = await replay(log, this.memory, flusher, this.clock, this.letters);
     this.#noteDamage(contents.damaged);
     // The first mark must be durable before the first version is stamped.
     this.#keepMark();
     await log.settled();
     if (log.status !== 'open')
       throw log.lastError ?? new SyncEngineError('WAL_FAILED', 'The log was closed.');
+  }
+
+  /** Without a log, dead letters are kept by SQL. */
+  async #restoreLetters(): Promise<void> {
+    for (const { revision, reason, setAsideAtMs } of (await this.archive?.letters()) ?? []) {
+      this.clock.merge(revision.version);
+      const refusal = { reason, atMs: setAsideAtMs };
+      this.letters.restore(this.memory.write({ ...revision, refusal }));
+    }
   }
 
   #assertStarting(signal: AbortSignal | undefined): void {
@@ -180,19 +224,24 @@ export class EngineRuntime {
   }
 
   async #close(deadlineMs: number): Promise<ShutdownResult> {
-    if (this.#state === 'Failed') return { flushed: 0, remaining: this.memory.dirtyCount };
+    if (this.#state === 'Failed') return { flushed: 0, remaining: this.#waiting };
     const endAt = this.ports.clock.monotonic() + deadlineMs;
     const left = (): number => Math.max(1, endAt - this.ports.clock.monotonic());
     this.#go('shutdown');
     await this.#started?.catch(() => {});
-    const pending = this.memory.dirtyCount;
+    const pending = this.#waiting;
     if (pending > 0) await this.#drain(left());
-    const remaining = this.memory.dirtyCount;
+    const remaining = this.#waiting;
     // Nothing is stamped any more, so the next start need not begin ahead of what was used.
     if (this.#writes !== undefined) this.log?.keep({ clockMark: this.clock.last + 1 });
     await this.#closeParts(left());
     this.#go('closed');
     return { flushed: pending - remaining, remaining };
+  }
+
+  /** Writes that are on their way to SQL. */
+  get #waiting(): number {
+    return this.memory.dirtyCount - this.letters.count;
   }
 
   /** Until all is stored. Where SQL is away and the log holds everything, there is nothing to wait for. */
@@ -218,11 +267,18 @@ export class EngineRuntime {
   async #closeParts(deadlineMs: number): Promise<void> {
     this.#maintenance?.cancel();
     this.flusher?.stop();
+    this.#wakeStreams();
+    if (this.#state === 'ShuttingDown') void this.filter?.save();
+    const filterClosed = this.filter?.close() ?? Promise.resolve();
     if (this.log !== undefined) await this.#within(deadlineMs, this.log.settled());
     const error = this.#closedError();
     this.#writes?.failAll(error);
     for (const barrier of [...this.#barriers]) barrier.fail(error);
-    await Promise.all([this.archive?.close(deadlineMs), this.#closeLog(deadlineMs)]);
+    await Promise.all([
+      this.#within(deadlineMs, filterClosed),
+      this.archive?.close(deadlineMs),
+      this.#closeLog(deadlineMs),
+    ]);
   }
 
   async #closeLog(deadlineMs: number): Promise<void> {
@@ -262,8 +318,59 @@ export class EngineRuntime {
   maintain(): void {
     this.memory.coarseNow = this.ports.clock.now();
     this.#keepMark();
+    this.filter?.maintain();
+    if (this.ports.clock.monotonic() - this.#collectedAtMs >= COLLECT_MS) void this.collect();
     this.#maintenance?.cancel();
     this.#maintenance = this.ports.scheduler.after(MAINTENANCE_MS, () => this.maintain(), false);
+  }
+
+  /** Forgets tombstones that are older than `tombstoneRetentionMs`. Never rejects: the next round tries again. */
+  collect(): Promise<void> {
+    this.#collectedAtMs = this.ports.clock.monotonic();
+    this.#collecting ??= this.#collect()
+      .catch((error: unknown) => this.#reportUnlessAway(error, 'Tombstones could not be collected'))
+      .finally(() => {
+        this.#collecting = undefined;
+      });
+    return this.#collecting;
+  }
+
+  async #collect(): Promise<void> {
+    const { archive, ports, config } = this;
+    while (archive?.available === true && this.#state === 'Running') {
+      const nowMs = ports.clock.now();
+      const { removed, more, head } = await archive.collect({
+        upTo: versionOfMs(Math.max(0, nowMs - config.tombstoneRetentionMs)),
+        log:
+          this.#logId === undefined ? undefined : { logId: this.#logId, lowerBound: this.#lowestPending() },
+        nowMs,
+        expiryMs: config.peerExpiryMs,
+        limit: COLLECT_AT_ONCE,
+      });
+      if (removed > 0) this.filter?.collected(removed, head);
+      if (!more) return;
+    }
+  }
+
+  /** The log holds nothing at or below it, and will not: what is stamped from now on is newer. */
+  #lowestPending(): number {
+    let lowest = this.clock.last;
+    for (const { revision, loggedVersion } of this.memory.dirty) {
+      lowest = Math.min(lowest, revision.version - 1);
+      if (loggedVersion > 0) lowest = Math.min(lowest, loggedVersion - 1);
+    }
+    return lowest;
+  }
+
+  /** Resolves at the next commit to SQL, or when the engine closes. */
+  nextCommit(): Promise<void> {
+    return new Promise((resolve) => this.#commitWaiters.push(resolve));
+  }
+
+  #wakeStreams(): void {
+    const waiting = this.#commitWaiters;
+    this.#commitWaiters = [];
+    for (const wake of waiting) wake();
   }
 
   /** Resolves when everything that is dirty now is stored. */
@@ -292,6 +399,8 @@ export class EngineRuntime {
       logStatus: log?.status,
       logError: log?.lastError?.message,
       damagedRecords: this.damaged.count,
+      filter: this.filter?.status,
+      deadLetters: this.letters.count,
       full: memoryFull || logFull,
     });
   }
@@ -302,7 +411,9 @@ export class EngineRuntime {
   }
 
   #archiveConnected(info: ArchiveInfo): void {
-    this.clock.merge(info.highVersion);
+    this.clock.merge(Math.max(info.highVersion, info.horizon));
+    this.#archiveInfo = info;
+    this.filter?.connected(info);
     // Queued before any release, and the log keeps the order: it never forgets a record without knowing
     // which archive took it.
     this.log?.keep({ archiveId: info.archiveId });
@@ -332,6 +443,11 @@ export class EngineRuntime {
       this.damaged.add(id, position);
       this.corrupt('wal', id);
     }
+  }
+
+  #reportUnlessAway(error: unknown, what: string): void {
+    if (error instanceof SyncEngineError && !error.retryable) this.#report(error, what);
+    else this.ports.logger.warn({}, `${what}: ${messageOf(error)}`);
   }
 
   #report(error: SyncEngineError, what: string): void {
@@ -377,6 +493,53 @@ export class EngineRuntime {
     });
   }
 
+  #makeLetters(): DeadLetters {
+    return new DeadLetters({
+      memory: this.memory,
+      log: this.log,
+      archive: () => this.archive,
+      clock: this.ports.clock,
+      added: (id, error) => {
+        this.ports.logger.error({ id, code: error.code }, error.message);
+        this.emitter.emit('deadLetter', { id, error });
+      },
+      failed: (error) => this.#reportUnlessAway(error, 'A dead letter could not be kept or dropped in SQL'),
+    });
+  }
+
+  #makeFilter(): FilterKeeper | undefined {
+    if (this.archive === undefined) return undefined;
+    const { walPath } = this.config;
+    return new FilterKeeper(this.config, {
+      archive: this.archive,
+      snapshot: walPath === undefined ? undefined : new FilterSnapshotFile(`${walPath}-filter`),
+      ports: this.ports,
+      corrupt: (error) => {
+        this.ports.logger.error({ ...error.context }, error.message);
+        this.emitter.emit('corruption', { tier: 'memory', id: undefined });
+      },
+      failed: (error) => this.#reportUnlessAway(error, 'The filter could not be saved or built'),
+    });
+  }
+
+  /** The archive, for digests. @throws `CONFIG` where there are none. */
+  #digestArchive(): GuardedArchive {
+    if (this.archive !== undefined && this.config.merkleEnabled) return this.archive;
+    throw new SyncEngineError(
+      'CONFIG',
+      'There are no digests: they are kept in SQL, with merkleEnabled: true.',
+    );
+  }
+
+  /** A write was made from something else than what SQL holds: it is made anew from that. */
+  async #redo(entry: Entry, refused: Revision): Promise<void> {
+    const [row] = await (this.archive as GuardedArchive).getMany([refused.id]);
+    if (row instanceof SyncEngineError) throw row;
+    if (entry.revision !== refused || !entry.dirty) return;
+    if (row === undefined) this.flusher?.add(entry);
+    else if (!this.writes.redo(entry, refused, row)) this.flusher?.lose(entry, refused);
+  }
+
   #makeFlusher(): Flusher | undefined {
     if (this.archive === undefined) return undefined;
     return new Flusher(this.config, {
@@ -385,6 +548,12 @@ export class EngineRuntime {
       log: this.log,
       clock: this.clock,
       damaged: this.damaged,
+      letters: this.letters,
+      stored: (writes, result) => {
+        this.filter?.stored(writes, result);
+        if (result.changed) this.#wakeStreams();
+      },
+      redo: (entry, refused) => this.#redo(entry, refused),
       ports: this.ports,
       failed: (error) => this.#report(error, 'A batch could not be stored and will be tried again'),
     });
@@ -396,6 +565,7 @@ export class EngineRuntime {
       clock: this.clock,
       reads: this.reads,
       loads: this.loads,
+      letters: this.letters,
       log: this.log,
       archive: this.archive,
       flusher: this.flusher,

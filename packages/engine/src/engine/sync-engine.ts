@@ -13,22 +13,37 @@ import {
   type WriteOptions,
 } from '../config/submit-options.js';
 import { assertId } from '../item/object-id.js';
-import { contentHashOf, DEFAULT_STATE, EMPTY_CONTENT, type Revision } from '../item/revision.js';
-import { revisionOf, SyncItem } from '../item/sync-item.js';
+import { contentHashOf, DEFAULT_STATE } from '../item/revision.js';
+import { assertState, revisionOf, SyncItem } from '../item/sync-item.js';
 import type { MemoryStats } from '../memory/memory-cache.js';
+import { drillDown, findDivergentPaths } from '../merkle/diff.js';
+import { LaneSum, wireHash } from '../merkle/digest.js';
+import type { MerkleDiff, MerkleNode, MerkleSource } from '../merkle/merkle-source.js';
+import { type MerklePath, pathOf } from '../merkle/path.js';
 import type { WalStats } from '../wal/write-ahead-log.js';
 import { abortable } from './abortable.js';
 import { type BatchResult, ManyWrites, NOBODY, SingleWrite } from './ack-targets.js';
+import { type Change, type ChangeOptions, streamChanges } from './change-stream.js';
 import { composePorts, type Ports } from './compose.js';
+import { type DeadLetter, noLetter, rejectedError } from './dead-letters.js';
 import type { EngineEventName, EngineListener } from './events.js';
+import type { FilterStatus } from './filter-keeper.js';
 import { getOrInsert, type LoadFactory, type LoadParts } from './get-or-insert.js';
 import type { HealthCheck } from './health.js';
 import type { EngineState } from './lifecycle.js';
+import { type PageOptions, Queries, type ScanOptions, tombstone } from './queries.js';
 import { EngineRuntime, type ShutdownResult } from './runtime.js';
+import { type ScrubResult, scrub } from './scrub.js';
 import type { WriteRequest } from './write-path.js';
 
 const FLUSH_TIMEOUT_MS = 30_000;
 const SHUTDOWN_DEADLINE_MS = 30_000;
+const SCRUB_PAGE = 1000;
+const LETTERS_DEFAULT = 1000;
+const PAGE_OPTIONS = ['after', 'limit', 'signal'];
+const SCAN_OPTIONS = [...PAGE_OPTIONS, 'pageSize'];
+/** Of an archive without rows. */
+const EMPTY_ROOT = wireHash(new LaneSum().bytes(), 0).toString('hex');
 
 export interface ReadOptions {
   readonly signal?: AbortSignal;
@@ -48,11 +63,42 @@ export interface FlushOptions {
 export type ItemStatus =
   | { readonly kind: 'pending'; readonly ack: AckLevel }
   | { readonly kind: 'synced'; readonly l1: boolean; readonly l2: boolean; readonly l3: boolean }
+  /** SQL refuses the newest write because of the row itself. */
+  | { readonly kind: 'deadLetter'; readonly error: SyncEngineError }
   | { readonly kind: 'missing' };
+
+/** What SQL refuses because of the row itself. */
+export interface DeadLetterBox {
+  /** In byte order of the ids. */
+  list(page?: PageOptions): Promise<DeadLetter[]>;
+  /**
+   * Tries a write again under a new version; resolves when it is stored, or has lost to something newer.
+   * @throws `CONFIG` where there is no such letter, `REJECTED` where SQL refuses it again, what `submit` throws.
+   */
+  retry(id: string): Promise<void>;
+  /** Forgets a write: reads find what SQL holds. @throws `CONFIG` where there is no such letter. */
+  discard(id: string): Promise<void>;
+}
+
+export interface FilterCheck {
+  readonly trusted: boolean;
+  /** Ids of rows in SQL that the filter was asked for. */
+  readonly checked: number;
+  /** Those that it denied: none, or the filter is broken and is built anew. */
+  readonly missing: number;
+}
+
+export interface ScrubOptions extends ReadOptions {
+  /** Rows read at a time; default 1,000. */
+  readonly pageSize?: number;
+}
 
 export class SyncEngine implements AsyncDisposable {
   readonly #runtime: EngineRuntime;
   readonly #loadParts: LoadParts;
+  readonly #queries: Queries;
+  /** Writes that SQL refuses because of the row itself. */
+  readonly deadLetters: DeadLetterBox;
 
   /**
    * Connects to nothing; `start()` does.
@@ -66,6 +112,31 @@ export class SyncEngine implements AsyncDisposable {
       loads: this.#runtime.loads,
       get: (id) => this.get(id),
       submit: (item, options) => this.submit(item, options),
+    };
+    this.#queries = new Queries({
+      memory: this.#runtime.memory,
+      clock: this.#runtime.clock,
+      scans: this.#runtime.scans,
+      scheduler: this.#runtime.ports.scheduler,
+      writes: () => this.#runtime.writes,
+      get: (id) => this.get(id),
+    });
+    this.deadLetters = {
+      list: async (page = {}) => {
+        this.#assertRunning('deadLetters.list');
+        checkPage(page, PAGE_OPTIONS);
+        return this.#runtime.letters.list(page.after, page.limit ?? LETTERS_DEFAULT);
+      },
+      retry: async (id) => {
+        this.#assertRunning('deadLetters.retry');
+        assertId(id);
+        await this.#retryLetter(id);
+      },
+      discard: async (id) => {
+        this.#assertRunning('deadLetters.discard');
+        assertId(id);
+        await this.#runtime.letters.discard(id);
+      },
     };
   }
 
@@ -128,10 +199,21 @@ export class SyncEngine implements AsyncDisposable {
     await this.#runtime.flush(options.timeoutMs ?? FLUSH_TIMEOUT_MS, options.signal);
   }
 
-  /** One round of the maintenance that the engine otherwise does every second. */
+  /** One round of the maintenance that the engine otherwise does by itself: clock, filter, tombstones. */
   async tick(): Promise<void> {
     this.#assertRunning('tick');
     this.#runtime.maintain();
+    await this.#runtime.collect();
+  }
+
+  /** Resolves when the filter is complete and trusted. @throws `TIER_UNAVAILABLE` while SQL is away, `ABORTED`. */
+  async warmUp(options: ReadOptions = {}): Promise<void> {
+    this.#assertRunning('warmUp');
+    checkRead(options);
+    const { filter, archive } = this.#runtime;
+    if (filter === undefined) return;
+    await abortable(filter.settled(), options.signal);
+    if (filter.manager.trust === 'untrusted') throw archive?.refusal ?? unfinished(filter.status.reason);
   }
 
   // ── Writes ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -183,6 +265,39 @@ export class SyncEngine implements AsyncDisposable {
     const requests: WriteRequest[] = [];
     for (const id of iterable(ids, 'ids')) requests.push(this.#deletion(id, options));
     return this.#writeMany(requests);
+  }
+
+  /**
+   * Writes tombstones for every item whose id begins with `prefix` and that is older than the call; resolves with
+   * how many. A prefix of the string, not of segments. Waits for room instead of failing with `BACKPRESSURE`.
+   * @throws as `delete`; what was deleted by then stays deleted.
+   */
+  async deletePrefix(prefix: string, options: WriteOptions = {}): Promise<number> {
+    this.#assertRunning('deletePrefix');
+    assertPrefix(prefix);
+    assertWriteOptions(options);
+    return this.#queries.deleteRange({ prefix, state: undefined }, this.#levelOf(options), options);
+  }
+
+  /** The same for every item in a state. */
+  async deleteByState(state: string, options: WriteOptions = {}): Promise<number> {
+    this.#assertRunning('deleteByState');
+    assertState(state);
+    assertWriteOptions(options);
+    return this.#queries.deleteRange({ prefix: '', state }, this.#levelOf(options), options);
+  }
+
+  /**
+   * A new version of the item in another state, made from its newest one; `undefined` where there is none. Where
+   * something else wrote the item meanwhile, it is made anew from that.
+   * @throws as `submit`, and as `get`.
+   */
+  async setState(id: string, state: string, options: WriteOptions = {}): Promise<SubmitReceipt | undefined> {
+    this.#assertRunning('setState');
+    assertId(id);
+    assertState(state);
+    assertWriteOptions(options);
+    return this.#queries.setState(id, state, this.#levelOf(options), options);
   }
 
   // ── Reads ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -279,13 +394,160 @@ export class SyncEngine implements AsyncDisposable {
     return item?.contentHash === contentHash.toLowerCase();
   }
 
+  /** Whether it is known, at once, that there is no such item: by memory and the filter. */
+  definitelyMissing(id: string): boolean {
+    this.#assertRunning('definitelyMissing');
+    assertId(id);
+    const { memory, damaged, filter } = this.#runtime;
+    const entry = memory.find(id);
+    if (entry !== undefined) return entry.revision.deleted;
+    if (filter === undefined) return true;
+    return !damaged.has(id) && filter.manager.mightExist(id) === false;
+  }
+
+  /** Whether it is not known that there is no such item. */
+  mightExist(id: string): boolean {
+    return !this.definitelyMissing(id);
+  }
+
+  // ── Many items ─────────────────────────────────────────────────────────────────────────────────────────
+
+  /**
+   * Items whose ids begin with `prefix` (of the string, not of segments), in byte order of the ids, pending ones
+   * included. What exists throughout the scan comes exactly once, whoever writes meanwhile.
+   * @throws `TIER_UNAVAILABLE`; `CORRUPTION` with the id of a damaged row: a new scan can go on `after` it; `ABORTED`.
+   */
+  scanPrefix(prefix: string, options: ScanOptions = {}): AsyncIterable<SyncItem> {
+    this.#assertRunning('scanPrefix');
+    assertPrefix(prefix);
+    checkPage(options, SCAN_OPTIONS);
+    return this.#queries.scan({ prefix, state: undefined }, options);
+  }
+
+  /** How many items have ids that begin with `prefix`. @throws `TIER_UNAVAILABLE`, `CORRUPTION`, `ABORTED`. */
+  async countPrefix(prefix: string, options: ReadOptions = {}): Promise<number> {
+    this.#assertRunning('countPrefix');
+    assertPrefix(prefix);
+    checkRead(options);
+    return abortable(this.#runtime.scans.count({ prefix, state: undefined }), options.signal);
+  }
+
+  /** One page of the items in a state, in byte order of the ids; `after` the last one is the next. */
+  async getByState(state: string, page: PageOptions = {}): Promise<SyncItem[]> {
+    this.#assertRunning('getByState');
+    assertState(state);
+    checkPage(page, PAGE_OPTIONS);
+    return this.#queries.page({ prefix: '', state }, page);
+  }
+
+  /** The same, ids alone. */
+  async listStateIds(state: string, page: PageOptions = {}): Promise<string[]> {
+    return (await this.getByState(state, page)).map((item) => item.id);
+  }
+
+  async countByState(state: string, options: ReadOptions = {}): Promise<number> {
+    this.#assertRunning('countByState');
+    assertState(state);
+    checkRead(options);
+    return abortable(this.#runtime.scans.count({ prefix: '', state }), options.signal);
+  }
+
+  /**
+   * What was committed to SQL, in order, at least once. By default it waits for more at the end.
+   * @throws `CONFIG` for a position that is none or without SQL; `TIER_UNAVAILABLE`; `ABORTED`.
+   */
+  changes(options: ChangeOptions = {}): AsyncIterable<Change> {
+    this.#assertRunning('changes');
+    assertKnown(options, ['from', 'tail', 'signal']);
+    assertSignal(options.signal);
+    const runtime = this.#runtime;
+    if (runtime.archive === undefined) {
+      throw new SyncEngineError('CONFIG', 'There is no change log without SQL; sqlUrl configures it.');
+    }
+    return streamChanges(options, {
+      archive: runtime.archive,
+      scheduler: runtime.ports.scheduler,
+      nextCommit: () => runtime.nextCommit(),
+      closed: () => runtime.state !== 'Running',
+    });
+  }
+
+  // ── Digests ────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** This engine as one side of a comparison. Digests speak of what SQL has committed: `flush()` first. */
+  get merkle(): MerkleSource {
+    return this.#runtime.merkle;
+  }
+
+  /** Hash over all rows, 32 hex digits: equal on two engines with one key exactly where their rows are equal. */
+  async merkleRoot(options: ReadOptions = {}): Promise<string> {
+    return (await this.merkleNode([], options))?.hash ?? EMPTY_ROOT;
+  }
+
+  /** Hash of the rows at and below a path; `undefined` where there are none. */
+  async merkleHash(path: MerklePath, options: ReadOptions = {}): Promise<string | undefined> {
+    return (await this.merkleNode(path, options))?.hash;
+  }
+
+  /** @throws `CONFIG` without digests, `TIER_UNAVAILABLE`, `ABORTED`. */
+  async merkleNode(path: MerklePath, options: ReadOptions = {}): Promise<MerkleNode | undefined> {
+    this.#assertRunning('merkleNode');
+    checkRead(options);
+    const [node] = await abortable(this.merkle.nodes([pathOf(path)]), options.signal);
+    return node;
+  }
+
+  /** Segment → hash of one page of the children, in byte order of the segments. */
+  async merkleChildren(path: MerklePath, page: PageOptions = {}): Promise<ReadonlyMap<string, string>> {
+    this.#assertRunning('merkleChildren');
+    checkPage(page, PAGE_OPTIONS);
+    return abortable(this.merkle.children(pathOf(path), page), page.signal);
+  }
+
+  /** Which ids differ between this engine and another side, by their parents. */
+  async findDivergentPaths(remote: MerkleSource, from: MerklePath = []): Promise<MerkleDiff> {
+    this.#assertRunning('findDivergentPaths');
+    return findDivergentPaths(this.merkle, remote, pathOf(from));
+  }
+
+  /** The differing ids, one by one as they are found. */
+  drillDownDivergence(
+    remote: MerkleSource,
+    from: MerklePath = [],
+  ): AsyncIterable<{ id: string; side: 'local' | 'remote' | 'both' }> {
+    this.#assertRunning('drillDownDivergence');
+    return drillDown(this.merkle, remote, pathOf(from));
+  }
+
+  /**
+   * Re-reads every row, and adds up the digests below a path picked at random. Raises `corruption` for what it finds.
+   * @throws `TIER_UNAVAILABLE`, `ABORTED`.
+   */
+  async scrub(options: ScrubOptions = {}): Promise<ScrubResult> {
+    this.#assertRunning('scrub');
+    assertKnown(options, ['pageSize', 'signal']);
+    assertSignal(options.signal);
+    assertCount(options.pageSize, 'pageSize');
+    return scrub(options.pageSize ?? SCRUB_PAGE, options.signal, this.#runtime);
+  }
+
+  /** Asks the filter for the id of every row. Where it denies one, it is distrusted and built anew. */
+  async verifyFilter(options: ReadOptions = {}): Promise<FilterCheck> {
+    this.#assertRunning('verifyFilter');
+    checkRead(options);
+    const { filter, config } = this.#runtime;
+    if (filter === undefined) return { trusted: false, checked: 0, missing: 0 };
+    return abortable(filter.verify(config.filterWarmupBatchSize), options.signal);
+  }
+
   /** How far the newest write of an id got. @throws as `get`. */
   async status(id: string, options?: ReadOptions): Promise<ItemStatus> {
     this.#assertRunning('status');
     const { memory, archive } = this.#runtime;
     const entry = memory.find(id);
     if (entry?.dirty === true) {
-      const { version } = entry.revision;
+      const { version, refusal } = entry.revision;
+      if (refusal !== undefined) return { kind: 'deadLetter', error: rejectedError(id, refusal.reason) };
       if (entry.storedVersion >= version) return { kind: 'pending', ack: 'stored' };
       return { kind: 'pending', ack: entry.durableVersion >= version ? 'wal' : 'memory' };
     }
@@ -315,6 +577,14 @@ export class SyncEngine implements AsyncDisposable {
 
   l1Stats(): MemoryStats {
     return this.#runtime.memory.stats;
+  }
+
+  /** @throws `CONFIG` where there is no SQL. */
+  filterStats(): FilterStatus {
+    const { filter } = this.#runtime;
+    if (filter === undefined)
+      throw new SyncEngineError('CONFIG', 'There is no filter without SQL; sqlUrl configures it.');
+    return filter.status;
   }
 
   /** Share of the memory budget that cannot be evicted, 0 to 1. */
@@ -363,6 +633,20 @@ export class SyncEngine implements AsyncDisposable {
       );
     }
     return ack;
+  }
+
+  async #retryLetter(id: string): Promise<void> {
+    const entry = this.#runtime.letters.find(id);
+    if (entry === undefined) throw noLetter(id);
+    const { version, origin, deleted, state } = entry.revision;
+    await this.#write({
+      source: entry.revision,
+      deleted,
+      state,
+      ack: 'stored',
+      signal: undefined,
+      base: { version, origin, rule: 'atMost' },
+    });
   }
 
   #write(request: WriteRequest): Promise<SubmitReceipt> {
@@ -448,19 +732,6 @@ const NEXT_STEP: Readonly<Record<EngineState, string>> = {
   Failed: NEW_ENGINE,
 };
 
-/** A tombstone before it is stamped. */
-function tombstone(id: string): Revision {
-  return {
-    id,
-    version: 0,
-    origin: '',
-    deleted: true,
-    contentType: 'binary',
-    state: DEFAULT_STATE,
-    content: EMPTY_CONTENT,
-  };
-}
-
 function checkRead(options: ReadOptions): void {
   assertKnown(options, ['signal']);
   assertSignal(options.signal);
@@ -477,4 +748,31 @@ function assertDuration(value: unknown, name: string): void {
   if (value !== undefined && !(typeof value === 'number' && value > 0)) {
     throw new TypeError(`${name} is a positive number of milliseconds; got ${String(value)}.`);
   }
+}
+
+function assertPrefix(prefix: unknown): asserts prefix is string {
+  if (typeof prefix !== 'string') throw new TypeError(`A prefix is a string; got ${typeof prefix}.`);
+  if (!prefix.isWellFormed())
+    throw new SyncEngineError('CONFIG', 'The prefix has half of a surrogate pair, so no id begins with it.');
+}
+
+function checkPage(page: ScanOptions, known: readonly string[]): void {
+  assertKnown(page, known);
+  assertSignal(page.signal);
+  if (page.after !== undefined && typeof page.after !== 'string') throw new TypeError('after is an id.');
+  assertCount(page.limit, 'limit');
+  assertCount(page.pageSize, 'pageSize');
+}
+
+function assertCount(value: unknown, name: string): void {
+  if (value !== undefined && !(Number.isSafeInteger(value) && (value as number) > 0))
+    throw new TypeError(`${name} is a whole number above 0; got ${String(value)}.`);
+}
+
+function unfinished(reason: string | undefined): SyncEngineError {
+  return new SyncEngineError(
+    'TIER_UNAVAILABLE',
+    `The filter could not be completed: ${reason ?? 'unknown'}. It goes on by itself; try again.`,
+    { context: { tier: 'sql', operation: 'warmUp' } },
+  );
 }

@@ -12,14 +12,15 @@ import { SyncEngineError } from '../base/errors.js';
 import { step } from '../base/steps.js';
 import type { AckLevel, SubmitReceipt } from '../config/submit-options.js';
 import type { HybridClock } from '../item/hybrid-clock.js';
-import { EMPTY_CONTENT, NO_CONTENT_HASH, type Revision } from '../item/revision.js';
+import { EMPTY_CONTENT, NO_CONTENT_HASH, type Revision, type RevisionBase } from '../item/revision.js';
 import { type AckTarget, AckWaiter } from '../memory/ack-waiter.js';
 import { Deadlines } from '../memory/deadlines.js';
-import { accountedBytes } from '../memory/entry.js';
+import { accountedBytes, type Entry } from '../memory/entry.js';
 import type { MemoryCache } from '../memory/memory-cache.js';
 import type { SystemPorts } from '../ports/ports.js';
 import type { GuardedArchive } from '../storage/guarded-archive.js';
 import type { WriteAheadLog } from '../wal/write-ahead-log.js';
+import type { DeadLetters } from './dead-letters.js';
 import type { Flusher } from './flush.js';
 import type { Loads } from './loads.js';
 import type { ReadPath } from './read-path.js';
@@ -41,6 +42,7 @@ export interface WriteParts {
   readonly clock: HybridClock;
   readonly reads: ReadPath;
   readonly loads: Loads;
+  readonly letters: DeadLetters;
   readonly log: WriteAheadLog | undefined;
   readonly archive: GuardedArchive | undefined;
   readonly flusher: Flusher | undefined;
@@ -57,6 +59,10 @@ export interface WriteRequest {
   readonly state: string;
   readonly ack: AckLevel;
   readonly signal: AbortSignal | undefined;
+  /** What the write was made from (`Revision.base`). */
+  readonly base?: RevisionBase | undefined;
+  /** A version stamped before, newer than what memory holds of the id. */
+  readonly version?: number;
 }
 
 export class WritePath {
@@ -75,17 +81,13 @@ export class WritePath {
    * @throws SyncEngineError, outcome `not-applied`: the write was not taken.
    */
   write(request: WriteRequest, target: AckTarget, index: number): SubmitReceipt | undefined {
-    const { memory, clock, log, archive, flusher } = this.#parts;
+    const { memory, log, archive, flusher } = this.#parts;
     const { source, deleted, ack, signal } = request;
     const { id } = source;
     if (signal?.aborted === true) throw abortedError(id, 'not-applied');
     this.#assertRoom(source);
     if (ack === 'wal') this.#assertLogOrArchive();
-    const version = clock.next();
-    if (version === undefined) {
-      this.#parts.markReached();
-      throw markError();
-    }
+    const version = request.version ?? this.stamp();
 
     const revision: Revision = {
       id,
@@ -99,7 +101,9 @@ export class WritePath {
       homeInstanceId: source.homeInstanceId,
       traceParent: source.traceParent,
       traceState: source.traceState,
+      base: request.base,
     };
+    this.#parts.letters.superseded(id);
     this.#parts.reads.detach(id);
     this.#parts.loads.overtake(id);
     const entry = memory.write(revision);
@@ -123,6 +127,14 @@ export class WritePath {
     return waiter === undefined ? { id, version, ack: 'memory' } : undefined;
   }
 
+  /** A version newer than every one before. @throws `WAL_FAILED` where the log cannot raise the clock's mark. */
+  stamp(): number {
+    const version = this.#parts.clock.next();
+    if (version !== undefined) return version;
+    this.#parts.markReached();
+    throw markError();
+  }
+
   /** @throws `PAYLOAD_TOO_LARGE`. */
   assertSize(source: Revision): void {
     const bytes = source.content.length;
@@ -133,6 +145,23 @@ export class WritePath {
       `The content has ${bytes} bytes; maxPayloadBytes is ${maxPayloadBytes}. Split it, or raise maxPayloadBytes.`,
       { context: { id: source.id, bytes, bytesMax: maxPayloadBytes } },
     );
+  }
+
+  /**
+   * Makes a write anew from `row`, what SQL holds in the place of its base. Those who wait for the old version
+   * wait for the new one. False where the item is gone: then the write has nothing to change and has lost.
+   */
+  redo(entry: Entry, refused: Revision, row: Revision): boolean {
+    const { memory, log, flusher } = this.#parts;
+    if (row.deleted) return false;
+    const version = this.stamp();
+    const { origin } = this.#parts;
+    const base: RevisionBase = { version: row.version, origin: row.origin, rule: 'exactly' };
+    memory.write({ ...row, version, origin, state: refused.state, base, refusal: undefined });
+    entry.renumberWaiters(refused.version, version);
+    if (entry.loggedVersion !== 0 || this.#config.walMode === 'always') log?.append(entry);
+    flusher?.add(entry);
+    return true;
   }
 
   /** Ends the waiting of everyone: the engine closes. */

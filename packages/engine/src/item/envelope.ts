@@ -3,23 +3,25 @@
  * revision always gives the same bytes, so a checksum over them is a checksum over every field.
  *
  *   0  u8   format, 1
- *   1  u8   flags: 1 deleted, 2 json, 4 content hash follows
+ *   1  u8   flags: 1 deleted, 2 json, 4 content hash follows, 8 base follows, 16 its rule is `atMost`,
+ *           32 refusal follows
  *   2  u16  bytes of id              (all numbers big-endian)
  *   4  u8   bytes of state
  *   5  u8   bytes of homeInstanceId
  *   6  u16  bytes of traceParent
  *   8  u16  bytes of traceState
- *  10  u16  zero
+ *  10  u16  bytes of the refusal's reason
  *  12  u32  bytes of content
  *  16  u64  version
  *  24  16   origin
- *  40       id, state, homeInstanceId, traceParent, traceState, content, [content hash, 32]
+ *  40       id, state, homeInstanceId, traceParent, traceState, content, [base: u64 version, 16 origin],
+ *           [refusal: u64 milliseconds, reason], [content hash, 32]
  *
  * Optional texts of zero bytes mean "absent". `docs/formats.md` repeats this for readers of the files.
  */
 import { crc32 } from 'node:zlib';
 import { ORIGIN_BYTES } from './origin.js';
-import { DEFAULT_STATE, EMPTY_CONTENT, type Revision } from './revision.js';
+import { DEFAULT_STATE, EMPTY_CONTENT, type Refusal, type Revision, type RevisionBase } from './revision.js';
 
 export const ENVELOPE_FORMAT = 1;
 export const ENVELOPE_HEAD_BYTES = 40;
@@ -28,7 +30,11 @@ const HASH_BYTES = 32;
 const FLAG_DELETED = 1;
 const FLAG_JSON = 2;
 const FLAG_HASH = 4;
-const FLAGS_KNOWN = FLAG_DELETED | FLAG_JSON | FLAG_HASH;
+const FLAG_BASE = 8;
+const FLAG_AT_MOST = 16;
+const FLAG_REFUSAL = 32;
+const FLAGS_KNOWN = FLAG_DELETED | FLAG_JSON | FLAG_HASH | FLAG_BASE | FLAG_AT_MOST | FLAG_REFUSAL;
+const BASE_BYTES = 8 + ORIGIN_BYTES;
 
 const TWO_32 = 2 ** 32;
 
@@ -39,8 +45,9 @@ export function envelopeBytesMax(revision: Revision): number {
     revision.state.length +
     (revision.homeInstanceId?.length ?? 0) +
     (revision.traceParent?.length ?? 0) +
-    (revision.traceState?.length ?? 0);
-  return ENVELOPE_HEAD_BYTES + texts * 3 + revision.content.length + HASH_BYTES;
+    (revision.traceState?.length ?? 0) +
+    (revision.refusal === undefined ? 0 : 8 + revision.refusal.reason.length);
+  return ENVELOPE_HEAD_BYTES + texts * 3 + revision.content.length + BASE_BYTES + HASH_BYTES;
 }
 
 /** Writes the envelope at `start` and returns the offset behind it. */
@@ -61,22 +68,36 @@ export function encodeEnvelope(revision: Revision, target: Buffer, start: number
   at += traceStateBytes;
   target.set(revision.content, at);
   at += revision.content.length;
+  const { base } = revision;
+  if (base !== undefined) {
+    writeVersion(base.version, target, at);
+    target.write(base.origin, at + 8, ORIGIN_BYTES, 'latin1');
+    at += BASE_BYTES;
+  }
+  const { refusal } = revision;
+  let reasonBytes = 0;
+  if (refusal !== undefined) {
+    writeVersion(refusal.atMs, target, at);
+    reasonBytes = target.write(refusal.reason, at + 8, 'utf8');
+    at += 8 + reasonBytes;
+  }
   if (hash !== undefined) at += target.write(hash, at, HASH_BYTES, 'hex');
 
   target[start] = ENVELOPE_FORMAT;
   target[start + 1] =
     (revision.deleted ? FLAG_DELETED : 0) |
     (revision.contentType === 'json' ? FLAG_JSON : 0) |
-    (hash === undefined ? 0 : FLAG_HASH);
+    (hash === undefined ? 0 : FLAG_HASH) |
+    (base === undefined ? 0 : FLAG_BASE | (base.rule === 'atMost' ? FLAG_AT_MOST : 0)) |
+    (refusal === undefined ? 0 : FLAG_REFUSAL);
   target.writeUInt16BE(idBytes, start + 2);
   target[start + 4] = stateBytes;
   target[start + 5] = homeBytes;
   target.writeUInt16BE(parentBytes, start + 6);
   target.writeUInt16BE(traceStateBytes, start + 8);
-  target.writeUInt16BE(0, start + 10);
+  target.writeUInt16BE(reasonBytes, start + 10);
   target.writeUInt32BE(revision.content.length, start + 12);
-  target.writeUInt32BE(Math.floor(revision.version / TWO_32), start + 16);
-  target.writeUInt32BE(revision.version % TWO_32, start + 20);
+  writeVersion(revision.version, target, start + 16);
   target.write(revision.origin, start + 24, ORIGIN_BYTES, 'latin1');
   return at;
 }
@@ -95,7 +116,7 @@ export function appendHash(target: Buffer, start: number, end: number, hash: Uin
 export function envelopeLength(source: Buffer, start: number, end: number): number {
   if (end - start < ENVELOPE_HEAD_BYTES || source[start] !== ENVELOPE_FORMAT) return -1;
   const flags = source[start + 1] as number;
-  if ((flags & ~FLAGS_KNOWN) !== 0 || source.readUInt16BE(start + 10) !== 0) return -1;
+  if ((flags & ~FLAGS_KNOWN) !== 0) return -1;
   const length =
     ENVELOPE_HEAD_BYTES +
     source.readUInt16BE(start + 2) +
@@ -104,6 +125,9 @@ export function envelopeLength(source: Buffer, start: number, end: number): numb
     source.readUInt16BE(start + 6) +
     source.readUInt16BE(start + 8) +
     source.readUInt32BE(start + 12) +
+    (flags & FLAG_BASE ? BASE_BYTES : 0) +
+    (flags & FLAG_REFUSAL ? 8 : 0) +
+    source.readUInt16BE(start + 10) +
     (flags & FLAG_HASH ? HASH_BYTES : 0);
   return length <= end - start ? length : -1;
 }
@@ -128,9 +152,24 @@ export function decodeEnvelope(source: Buffer, start: number): Revision {
   const contentBytes = source.readUInt32BE(start + 12);
   const content = contentBytes === 0 ? EMPTY_CONTENT : Buffer.from(source.subarray(at, at + contentBytes));
   at += contentBytes;
+  let base: RevisionBase | undefined;
+  if (flags & FLAG_BASE) {
+    base = {
+      version: readVersion(source, at),
+      origin: source.toString('latin1', at + 8, at + BASE_BYTES),
+      rule: flags & FLAG_AT_MOST ? 'atMost' : 'exactly',
+    };
+    at += BASE_BYTES;
+  }
+  let refusal: Refusal | undefined;
+  if (flags & FLAG_REFUSAL) {
+    const atMs = readVersion(source, at);
+    at += 8;
+    refusal = { reason: text(source.readUInt16BE(start + 10)), atMs };
+  }
   return {
     id,
-    version: source.readUInt32BE(start + 16) * TWO_32 + source.readUInt32BE(start + 20),
+    version: readVersion(source, start + 16),
     origin: source.toString('latin1', start + 24, start + 24 + ORIGIN_BYTES),
     deleted,
     contentType: flags & FLAG_JSON ? 'json' : 'binary',
@@ -140,7 +179,18 @@ export function decodeEnvelope(source: Buffer, start: number): Revision {
     homeInstanceId: homeInstanceId === '' ? undefined : homeInstanceId,
     traceParent: traceParent === '' ? undefined : traceParent,
     traceState: traceState === '' ? undefined : traceState,
+    base,
+    refusal,
   };
+}
+
+function writeVersion(version: number, target: Buffer, at: number): void {
+  target.writeUInt32BE(Math.floor(version / TWO_32), at);
+  target.writeUInt32BE(version % TWO_32, at + 4);
+}
+
+function readVersion(source: Buffer, at: number): number {
+  return source.readUInt32BE(at) * TWO_32 + source.readUInt32BE(at + 4);
 }
 
 /** End of the part that says whose record this is: head and id. */

@@ -9,6 +9,26 @@ import { hash } from 'node:crypto';
 
 export type ContentTypeName = 'json' | 'binary';
 
+/**
+ * What a write was made from, where it is no plain put or delete. The archive refuses the write (`APPLY_REDO`)
+ * or lets the row win, where applying it would overwrite something that its author never saw.
+ */
+export interface RevisionBase {
+  readonly version: number;
+  readonly origin: string;
+  /**
+   * `exactly`: made by changing this very write (`setState`); on an older row that is not it, it is made anew
+   * from that row. `atMost`: may replace this write and what is older (a dead letter that is tried again).
+   */
+  readonly rule: 'exactly' | 'atMost';
+}
+
+/** Why and when the archive refused a write: it is a dead letter. */
+export interface Refusal {
+  readonly reason: string;
+  readonly atMs: number;
+}
+
 export interface Revision {
   readonly id: string;
   /** Hybrid logical clock, `milliseconds × 2048 + counter`. */
@@ -26,6 +46,8 @@ export interface Revision {
   readonly homeInstanceId?: string | undefined;
   readonly traceParent?: string | undefined;
   readonly traceState?: string | undefined;
+  readonly base?: RevisionBase | undefined;
+  readonly refusal?: Refusal | undefined;
 }
 
 /** A tombstone has no content, so its hash is all zeros and loses every tie it cannot win by its flag. */

@@ -15,7 +15,8 @@ export interface AckTarget {
 
 export class AckWaiter {
   readonly id: string;
-  readonly version: number;
+  /** Changes when the engine makes the write anew (`Entry.renumberWaiters`). */
+  version: number;
   readonly level: AckLevel;
   readonly deadlineAt: number;
   readonly #target: AckTarget;

@@ -4,7 +4,7 @@
  */
 import type { SyncEngineError } from '../base/errors.js';
 import type { AckLevel } from '../config/submit-options.js';
-import type { Revision } from '../item/revision.js';
+import type { Refusal, Revision } from '../item/revision.js';
 import type { BatchableItem, SyncItem, Usage } from '../item/sync-item.js';
 import { itemOf } from '../item/sync-item.js';
 import type { AckWaiter } from './ack-waiter.js';
@@ -39,6 +39,8 @@ export class Entry implements BatchableItem, Usage, Linked<Entry> {
   replacedPosition = 0;
   /** Newest version known to be durable in the log. */
   durableVersion = 0;
+  /** The record in the log has this version, but not its refusal. */
+  logStale = false;
   /** Waits in a group that was not yet sent to the log. */
   logQueued = false;
 
@@ -85,6 +87,19 @@ export class Entry implements BatchableItem, Usage, Linked<Entry> {
     return this.replacedPosition !== 0 || (this.logPosition !== 0 && this.loggedVersion < version);
   }
 
+  /** The archive refused the revision: it stays, pinned and readable, and is not flushed. */
+  setAside(refusal: Refusal): void {
+    this.revision = { ...this.revision, refusal };
+    this.logStale = true;
+  }
+
+  /** Those who wait for version `from` wait for `to` instead: the write was made anew. */
+  renumberWaiters(from: number, to: number): void {
+    for (let waiter = this.#firstWaiter; waiter !== undefined; waiter = waiter.nextOfEntry) {
+      if (waiter.version === from) waiter.version = to;
+    }
+  }
+
   addWaiter(waiter: AckWaiter): void {
     while (this.#firstWaiter?.settled) this.#firstWaiter = this.#firstWaiter.nextOfEntry;
     if (this.#firstWaiter === undefined || this.#lastWaiter === undefined) this.#firstWaiter = waiter;
@@ -126,6 +141,7 @@ export class Entry implements BatchableItem, Usage, Linked<Entry> {
   replace(revision: Revision): void {
     this.revision = revision;
     this.sizeBytes = accountedBytes(revision);
+    this.logStale = false;
     this.#item = undefined;
   }
 }

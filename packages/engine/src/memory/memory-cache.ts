@@ -52,6 +52,10 @@ export class MemoryCache {
     return this.#dirty;
   }
 
+  get all(): Iterable<Entry> {
+    return this.#entries.values();
+  }
+
   get stats(): MemoryStats {
     return {
       items: this.#entries.size,

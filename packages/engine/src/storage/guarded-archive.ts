@@ -10,7 +10,22 @@ import { CircuitError, messageOf, SyncEngineError } from '../base/errors.js';
 import type { Revision } from '../item/revision.js';
 import type { SystemPorts, Timer } from '../ports/ports.js';
 import { CircuitBreaker, type CircuitState, DEFAULT_CIRCUIT } from '../resilience/circuit-breaker.js';
-import type { ApplyResult, ArchiveInfo, ArchiveOpenOptions, ArchiveStore } from './archive-store.js';
+import type {
+  ApplyResult,
+  ArchiveInfo,
+  ArchiveOpenOptions,
+  ArchiveStore,
+  ChangeHead,
+  ChangePage,
+  ChildDigest,
+  CollectRequest,
+  CollectResult,
+  PathDigest,
+  RowPage,
+  RowRange,
+  ScrubPage,
+  StoredLetter,
+} from './archive-store.js';
 
 const PROBE_INTERVAL_MS = 1000;
 
@@ -29,7 +44,7 @@ export interface ArchiveHealth {
 }
 
 /** Errors that say something about the request, not about whether the archive answers. */
-const NOT_AN_OUTAGE: ReadonlySet<string> = new Set(['CONFIG', 'ENGINE_STATE']);
+const NOT_AN_OUTAGE: ReadonlySet<string> = new Set(['CONFIG', 'ENGINE_STATE', 'REJECTED']);
 
 export class GuardedArchive {
   readonly #store: ArchiveStore;
@@ -37,7 +52,7 @@ export class GuardedArchive {
   readonly #ports: SystemPorts;
   readonly #breaker: CircuitBreaker;
   readonly #events: GuardedArchiveEvents;
-  #openOptions: ArchiveOpenOptions = { expectedId: undefined, mayCreate: false, mayDiffer: false };
+  #openOptions: ArchiveOpenOptions | undefined;
   #connected = false;
   #closed = false;
   #probing = false;
@@ -98,6 +113,58 @@ export class GuardedArchive {
     return this.#call('apply', this.#config.sqlTimeoutMs, () => this.#store.apply(writes));
   }
 
+  scan(range: RowRange, after: string | undefined, limit: number): Promise<RowPage> {
+    return this.#search('scan', () => this.#store.scan(range, after, limit));
+  }
+
+  count(range: RowRange, except: readonly string[]): Promise<number> {
+    return this.#search('count', () => this.#store.count(range, except));
+  }
+
+  ids(after: string | undefined, limit: number): Promise<string[]> {
+    return this.#search('ids', () => this.#store.ids(after, limit));
+  }
+
+  changesSince(from: ChangeHead, limit: number): Promise<ChangePage> {
+    return this.#search('changesSince', () => this.#store.changesSince(from, limit));
+  }
+
+  digests(paths: readonly (readonly string[])[]): Promise<(PathDigest | undefined)[]> {
+    return this.#search('digests', () => this.#store.digests(paths));
+  }
+
+  children(
+    path: readonly string[],
+    after: string | undefined,
+    limit: number,
+  ): Promise<{ readonly children: ChildDigest[]; readonly head: ChangeHead }> {
+    return this.#search('children', () => this.#store.children(path, after, limit));
+  }
+
+  scrub(after: string | undefined, limit: number): Promise<ScrubPage> {
+    return this.#search('scrub', () => this.#store.scrub(after, limit));
+  }
+
+  verifyPath(path: readonly string[]): Promise<boolean> {
+    return this.#search('verifyPath', () => this.#store.verifyPath(path));
+  }
+
+  collect(request: CollectRequest): Promise<CollectResult> {
+    return this.#call('apply', this.#config.sqlTimeoutMs, () => this.#store.collect(request));
+  }
+
+  keepLetters(letters: readonly StoredLetter[]): Promise<void> {
+    return this.#call('apply', this.#config.sqlTimeoutMs, () => this.#store.keepLetters(letters));
+  }
+
+  dropLetters(ids: readonly string[]): Promise<void> {
+    return this.#call('apply', this.#config.sqlTimeoutMs, () => this.#store.dropLetters(ids));
+  }
+
+  letters(): Promise<StoredLetter[]> {
+    return this.#call('read', this.#config.sqlReadTimeoutMs, () => this.#store.letters());
+  }
+
   /** The error of a call that is not made, `undefined` while calls go through. */
   get refusal(): SyncEngineError | undefined {
     return this.available ? undefined : this.#unavailable();
@@ -111,10 +178,9 @@ export class GuardedArchive {
   }
 
   async #connect(): Promise<ArchiveInfo> {
+    const options = this.#openOptions as ArchiveOpenOptions;
     const started = this.#ports.clock.monotonic();
-    const info = await this.#within(this.#config.sqlTimeoutMs, 'open', () =>
-      this.#store.open(this.#openOptions),
-    );
+    const info = await this.#within(this.#config.sqlTimeoutMs, 'open', () => this.#store.open(options));
     if (this.#closed) {
       void this.#store.close();
       throw new SyncEngineError('ENGINE_STATE', 'The engine was closed while the archive was being opened.');
@@ -124,12 +190,22 @@ export class GuardedArchive {
     this.#warnings = info.warnings;
     this.#lastError = undefined;
     // From here on only this archive will do, and it is never created a second time.
-    this.#openOptions = { expectedId: info.archiveId, mayCreate: false, mayDiffer: false };
+    this.#openOptions = { ...options, expectedId: info.archiveId, mayCreate: false, mayDiffer: false };
     this.#events.connected(info);
     return info;
   }
 
-  async #call<T>(operation: string, deadlineMs: number, run: () => Promise<T>): Promise<T> {
+  /** A read that may take long. */
+  #search<T>(operation: string, run: () => Promise<T>): Promise<T> {
+    return this.#call(operation, this.#config.sqlTimeoutMs, run, true);
+  }
+
+  async #call<T>(
+    operation: string,
+    deadlineMs: number,
+    run: () => Promise<T>,
+    mayTakeLong = false,
+  ): Promise<T> {
     if (!this.available) throw this.#unavailable();
     const started = this.#ports.clock.monotonic();
     try {
@@ -141,7 +217,9 @@ export class GuardedArchive {
       const failure = this.#noteFailure(error, operation);
       // A transaction that hangs holds up all that follow: only a new connection helps.
       if (failure.code === 'DEADLINE' && operation === 'apply') this.#breaker.trip();
-      else if (!NOT_AN_OUTAGE.has(failure.code)) this.#breaker.failed();
+      else if (failure.code === 'DEADLINE' && mayTakeLong) {
+        // That much work is no outage: reads of ids have a thread or a connection of their own.
+      } else if (!NOT_AN_OUTAGE.has(failure.code)) this.#breaker.failed();
       throw failure;
     }
   }
@@ -218,6 +296,19 @@ export class GuardedArchive {
       this.#probing = false;
     }
     if (!this.#closed && this.#breaker.state === 'open') this.#scheduleProbe(PROBE_INTERVAL_MS);
+    else await this.#confirm();
+  }
+
+  /** An idle engine would stay half-open for want of calls: it makes some. */
+  async #confirm(): Promise<void> {
+    while (!this.#closed && this.#breaker.state === 'half-open') {
+      try {
+        await this.#call('ping', this.#config.sqlReadTimeoutMs, () => this.#store.ping());
+      } catch {
+        // The breaker took note, and probes again where it opened.
+        return;
+      }
+    }
   }
 }
 

@@ -244,7 +244,8 @@ export class WriteAheadLog {
       entry.logQueued = false;
       // Stored meanwhile, so there is nothing left to protect.
       if (!entry.dirty || entry.storedVersion >= entry.revision.version) continue;
-      if (entry.loggedVersion === entry.revision.version && entry.logPosition !== 0) continue;
+      if (entry.loggedVersion === entry.revision.version && entry.logPosition !== 0 && !entry.logStale)
+        continue;
       previousPositions.push(entry.logPosition);
       previousVersions.push(entry.loggedVersion);
       entries.push(entry);
@@ -298,7 +299,11 @@ export class WriteAheadLog {
     this.#live += group.appends.length - removed;
     this.#totalAppended += group.appends.length;
     this.#totalReleased += group.released.length;
-    for (const entry of group.entries) entry.replacedPosition = 0;
+    for (let at = 0; at < group.entries.length; at++) {
+      const entry = group.entries[at] as Entry;
+      entry.replacedPosition = 0;
+      if (entry.revision === group.appends[at]) entry.logStale = false;
+    }
     for (let at = 0; at < group.entries.length; at++) {
       this.#events.logged(group.entries[at] as Entry, (group.appends[at] as Revision).version);
     }
@@ -418,8 +423,11 @@ export class WriteAheadLog {
       entry.replacedPosition = 0;
       if (record !== undefined && entry.loggedVersion <= entry.storedVersion)
         this.#released.push(record.position);
+      const { refusal } = entry.revision;
+      entry.logStale = refusal !== undefined && record?.revision.refusal === undefined;
       if (entry.loggedVersion === entry.revision.version) this.#events.logged(entry, entry.loggedVersion);
-      else if (!entry.logQueued && entry.revision.version > entry.storedVersion) {
+      if (entry.loggedVersion === entry.revision.version && !entry.logStale) continue;
+      if (!entry.logQueued && entry.revision.version > entry.storedVersion) {
         entry.logQueued = true;
         this.#queue.push(entry);
       }

@@ -24,6 +24,7 @@ const RETRYABLE: Record<ErrorCode, boolean> = {
   ENGINE_STATE: false,
   SCHEMA: false,
   CONFLICT: false,
+  REJECTED: false,
   ABORTED: false,
 };
 

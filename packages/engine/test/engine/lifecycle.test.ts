@@ -157,6 +157,7 @@ describe('shutdown', () => {
 describe('start', () => {
   test('without SQL is degraded where there is a log: writes go on, and are drained within 2 s of recovery', async () => {
     const archive = new FakeArchive();
+    archive.hidden = false;
     archive.down = true;
     const { engine, ports } = await startedFakes({}, { archive });
     expect(engine.state).toBe('Running');

@@ -3,6 +3,7 @@
 import { describe, expect, test } from 'vitest';
 import { SyncEngineError, SyncItem } from '#engine/index.js';
 import { rejection, startedFakes } from '../support/engines.js';
+import { FakeArchive } from '../support/fake-archive.js';
 import { settle } from '../support/manual-ports.js';
 
 const full = new SyncEngineError('WAL_FULL', 'the disk is full', { outcome: 'indeterminate' });
@@ -10,7 +11,9 @@ const failed = new SyncEngineError('WAL_FAILED', 'fsync failed', { outcome: 'ind
 
 describe('a full disk', () => {
   test('fails who waits for it, keeps the write, and is tried again until there is space', async () => {
-    const { engine, archive, store, ports } = await startedFakes();
+    const archive = new FakeArchive();
+    archive.hidden = false;
+    const { engine, store, ports } = await startedFakes({}, { archive });
     archive.hold('apply');
     store.failure = { error: full, keep: false };
     const error = await rejection(engine.submit(new SyncItem('a', 'x')));

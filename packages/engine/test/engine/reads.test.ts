@@ -163,6 +163,7 @@ describe('"not found" is the truth', () => {
     store.records.delete(position);
     store.damaged.push({ position, id: 'a' });
     archive.rows.set('a', row('a', 'older'));
+    archive.hidden = false;
     const { engine, ports } = await startedFakes({}, { archive, store });
     expect(await rejection(engine.get('a'))).toMatchObject({ code: 'CORRUPTION' });
     expect(await rejection(engine.get('a', { fresh: true }))).toMatchObject({ code: 'CORRUPTION' });

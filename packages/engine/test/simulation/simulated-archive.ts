@@ -4,48 +4,40 @@
  * given up, or has died.
  */
 import { SyncEngineError } from '#engine/base/errors.js';
-import { compareOrder } from '#engine/item/order.js';
-import { contentHashOf, type Revision } from '#engine/item/revision.js';
-import {
-  APPLY_EXISTED,
-  APPLY_STORED,
-  APPLY_UNCHANGED,
-  type ApplyResult,
-  type ArchiveInfo,
-  type ArchiveOpenOptions,
-  type ArchiveStore,
+import type { Revision } from '#engine/item/revision.js';
+import type {
+  ApplyResult,
+  ArchiveInfo,
+  ArchiveOpenOptions,
+  ArchiveStore,
+  ChangeHead,
+  ChangePage,
+  ChildDigest,
+  CollectRequest,
+  CollectResult,
+  PathDigest,
+  RowPage,
+  RowRange,
+  ScrubPage,
+  StoredLetter,
 } from '#engine/storage/archive-store.js';
+import { MemoryTables } from '../support/memory-tables.js';
 import type { Life, World } from './world.js';
 
-export class ArchiveDisk {
-  readonly rows = new Map<string, Revision>();
-  readonly archiveId = 'a'.repeat(32);
-  highVersion = 0;
+export class ArchiveDisk extends MemoryTables {
   /** Until then nothing answers. */
   downUntilMs = 0;
   /** Share of calls that meet a fault. */
   faults = 0;
 
-  apply(writes: readonly Revision[]): ApplyResult {
-    const flags = new Uint8Array(writes.length);
-    const newer = new Map<number, number>();
-    writes.forEach((write, at) => {
-      this.highVersion = Math.max(this.highVersion, write.version);
-      const row = this.rows.get(write.id);
-      const order = row === undefined ? 1 : compareOrder(write, row);
-      if (row !== undefined && order < 0) {
-        newer.set(at, row.version);
-        return;
-      }
-      const existed = row !== undefined && !row.deleted;
-      flags[at] = APPLY_STORED | (existed ? APPLY_EXISTED : 0) | (order === 0 ? APPLY_UNCHANGED : 0);
-      this.rows.set(write.id, { ...write, contentHash: contentHashOf(write) });
-    });
-    return { flags, newer };
+  constructor() {
+    super('a'.repeat(32));
   }
 }
 
 type Fault = 'none' | 'error' | 'deadlock' | 'hang' | 'slow' | 'reply lost' | 'reply hangs' | 'late';
+
+const WRITE_FAULTS: readonly Fault[] = ['error', 'deadlock', 'hang', 'slow', 'reply lost', 'reply hangs'];
 
 export class SimulatedArchive implements ArchiveStore {
   readonly #disk: ArchiveDisk;
@@ -65,24 +57,17 @@ export class SimulatedArchive implements ArchiveStore {
     if (options.expectedId !== undefined && options.expectedId !== this.#disk.archiveId) {
       throw new SyncEngineError('CONFLICT', 'another archive');
     }
+    this.#disk.adopt(options);
     this.#open = true;
-    return { archiveId: this.#disk.archiveId, highVersion: this.#disk.highVersion, warnings: [] };
+    return this.#disk.info();
   }
 
-  async getMany(ids: readonly string[]): Promise<(Revision | SyncEngineError | undefined)[]> {
-    const fault = this.#fault(['error', 'hang', 'slow']);
-    await this.#pause(0.2, 4);
-    this.#assertUp();
-    if (fault === 'error') throw this.#unavailable('the connection broke');
-    const rows = ids.map((id) => this.#disk.rows.get(id));
-    if (fault === 'hang') await new Promise(() => {});
-    // The answer may be long on its way, and be old when it comes.
-    await this.#pause(0.2, fault === 'slow' ? 280 : 4);
-    return rows;
+  getMany(ids: readonly string[]): Promise<(Revision | SyncEngineError | undefined)[]> {
+    return this.#read((disk) => disk.getMany(ids));
   }
 
   async apply(writes: readonly Revision[]): Promise<ApplyResult> {
-    const fault = this.#fault(['error', 'deadlock', 'hang', 'slow', 'reply lost', 'reply hangs', 'late']);
+    const fault = this.#fault([...WRITE_FAULTS, 'late']);
     if (fault === 'late') {
       // The caller's deadline passes, or its process dies, and the server commits all the same.
       this.#world.plan(this.#world.dice.between(500, 5000), undefined, () => {
@@ -91,17 +76,59 @@ export class SimulatedArchive implements ArchiveStore {
       });
       await new Promise(() => {});
     }
-    await this.#pause(0.5, fault === 'slow' ? 700 : 8);
-    this.#assertUp();
-    if (fault === 'error') throw this.#unavailable('the connection broke');
-    if (fault === 'deadlock') throw this.#unavailable('deadlock');
-    if (fault === 'hang') await new Promise(() => {});
-    const result = this.#disk.apply(writes);
-    this.#world.note(`archive commit ${writes.length}`);
-    if (fault === 'reply lost') throw this.#unavailable('the connection broke after COMMIT');
-    if (fault === 'reply hangs') await new Promise(() => {});
-    await this.#pause(0.2, 4);
-    return result;
+    return this.#commit(fault, `commit ${writes.length}`, (disk) => disk.apply(writes));
+  }
+
+  scan(range: RowRange, after: string | undefined, limit: number): Promise<RowPage> {
+    return this.#read((disk) => disk.scan(range, after, limit));
+  }
+
+  count(range: RowRange, except: readonly string[]): Promise<number> {
+    return this.#read((disk) => disk.count(range, except));
+  }
+
+  ids(after: string | undefined, limit: number): Promise<string[]> {
+    return this.#read((disk) => disk.ids(after, limit));
+  }
+
+  changesSince(from: ChangeHead, limit: number): Promise<ChangePage> {
+    return this.#read((disk) => disk.changesSince(from, limit));
+  }
+
+  digests(paths: readonly (readonly string[])[]): Promise<(PathDigest | undefined)[]> {
+    return this.#read((disk) => disk.digests(paths));
+  }
+
+  children(
+    path: readonly string[],
+    after: string | undefined,
+    limit: number,
+  ): Promise<{ readonly children: ChildDigest[]; readonly head: ChangeHead }> {
+    return this.#read((disk) => disk.children(path, after, limit));
+  }
+
+  scrub(after: string | undefined, limit: number): Promise<ScrubPage> {
+    return this.#read((disk) => disk.scrub(after, limit));
+  }
+
+  verifyPath(path: readonly string[]): Promise<boolean> {
+    return this.#read((disk) => disk.verifyPath(path));
+  }
+
+  async collect(request: CollectRequest): Promise<CollectResult> {
+    return this.#commit(this.#fault(WRITE_FAULTS), 'collect', (disk) => disk.collect(request));
+  }
+
+  async keepLetters(letters: readonly StoredLetter[]): Promise<void> {
+    await this.#commit(this.#fault(WRITE_FAULTS), 'keep letters', (disk) => disk.keepLetters(letters));
+  }
+
+  async dropLetters(ids: readonly string[]): Promise<void> {
+    await this.#commit(this.#fault(WRITE_FAULTS), 'drop letters', (disk) => disk.dropLetters(ids));
+  }
+
+  letters(): Promise<StoredLetter[]> {
+    return this.#read((disk) => disk.letters());
   }
 
   async ping(): Promise<void> {
@@ -112,6 +139,32 @@ export class SimulatedArchive implements ArchiveStore {
   async close(): Promise<void> {
     await this.#pause(0, 2);
     this.#open = false;
+  }
+
+  async #read<T>(run: (disk: ArchiveDisk) => T): Promise<T> {
+    const fault = this.#fault(['error', 'hang', 'slow']);
+    await this.#pause(0.2, 4);
+    this.#assertUp();
+    if (fault === 'error') throw this.#unavailable('the connection broke');
+    const answer = run(this.#disk);
+    if (fault === 'hang') await new Promise(() => {});
+    // The answer may be long on its way, and be old when it comes.
+    await this.#pause(0.2, fault === 'slow' ? 280 : 4);
+    return answer;
+  }
+
+  async #commit<T>(fault: Fault, what: string, run: (disk: ArchiveDisk) => T): Promise<T> {
+    await this.#pause(0.5, fault === 'slow' ? 700 : 8);
+    this.#assertUp();
+    if (fault === 'error') throw this.#unavailable('the connection broke');
+    if (fault === 'deadlock') throw this.#unavailable('deadlock');
+    if (fault === 'hang') await new Promise(() => {});
+    const answer = run(this.#disk);
+    this.#world.note(`archive ${what}`);
+    if (fault === 'reply lost') throw this.#unavailable('the connection broke after COMMIT');
+    if (fault === 'reply hangs') await new Promise(() => {});
+    await this.#pause(0.2, 4);
+    return answer;
   }
 
   #fault(faults: readonly Fault[]): Fault {

@@ -1,4 +1,5 @@
 import { spawnSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import {
   copyFileSync,
   existsSync,
@@ -13,7 +14,9 @@ import Database from 'better-sqlite3';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { SyncEngineError } from '#engine/base/errors.js';
 import type { Revision } from '#engine/item/revision.js';
-import { ArchiveFile } from '#engine/storage/sqlite/archive-file.js';
+import type { ApplyResult } from '#engine/storage/archive-store.js';
+import { ArchiveFile, type NewArchive } from '#engine/storage/sqlite/archive-file.js';
+import { unpackRevisions } from '#engine/storage/sqlite/pack.js';
 import { SqliteArchive } from '#engine/storage/sqlite/sqlite-archive.js';
 import { rejection, temporaryDirectory } from '../support/engines.js';
 import { failingDriver } from '../support/failing-driver.js';
@@ -21,10 +24,12 @@ import { essence, revision } from '../support/revisions.js';
 import { archiveContract, CREATE } from './archive-contract.js';
 
 const ID = 'c'.repeat(32);
+const NEW: NewArchive = { archiveId: ID, clusterKey: 'd'.repeat(64) };
 
 archiveContract('SQLite', () => {
   const path = join(temporaryDirectory(), 'archive.db');
-  return { open: () => new SqliteArchive(path, 'the test', ID) };
+  const fresh = { archiveId: ID, clusterKey: randomBytes(32).toString('hex') };
+  return { open: () => new SqliteArchive(path, 'the test', fresh) };
 });
 
 function archivePath(): string {
@@ -32,7 +37,7 @@ function archivePath(): string {
 }
 
 async function opened(path: string, archiveId = ID): Promise<SqliteArchive> {
-  const store = new SqliteArchive(path, 'the test', archiveId);
+  const store = new SqliteArchive(path, 'the test', { ...NEW, archiveId });
   onTestFinished(() => store.close());
   await store.open(CREATE);
   return store;
@@ -41,8 +46,23 @@ async function opened(path: string, archiveId = ID): Promise<SqliteArchive> {
 function writer(path: string, driver: typeof Database = Database): ArchiveFile {
   const file = new ArchiveFile(driver, path, 'the test', 'writer');
   onTestFinished(() => file.close());
-  file.open(CREATE, ID);
+  file.open(CREATE, NEW);
   return file;
+}
+
+function apply(file: ArchiveFile, writes: readonly Revision[]): ApplyResult {
+  return file.write((to) => to.apply(writes));
+}
+
+/** Rows in input order, damaged ones as errors. */
+function getMany(file: ArchiveFile, ids: readonly string[]): (Revision | SyncEngineError | undefined)[] {
+  const { places, rows, damaged } = file.read((from) => from.getMany(ids));
+  const answers = new Array<Revision | SyncEngineError | undefined>(ids.length).fill(undefined);
+  unpackRevisions(rows).forEach((row, at) => {
+    answers[places[at] as number] = row;
+  });
+  for (const { place, error } of damaged) answers[place] = error;
+  return answers;
 }
 
 function failure(run: () => unknown): SyncEngineError {
@@ -58,8 +78,8 @@ function failure(run: () => unknown): SyncEngineError {
 describe('the file', () => {
   test('a missing one is an outage where it may not be created', async () => {
     const path = archivePath();
-    const store = new SqliteArchive(path, 'the test', ID);
-    const error = await rejection(store.open({ expectedId: ID, mayCreate: false, mayDiffer: false }));
+    const store = new SqliteArchive(path, 'the test', NEW);
+    const error = await rejection(store.open({ ...CREATE, expectedId: ID, mayCreate: false }));
     expect(error).toMatchObject({ code: 'TIER_UNAVAILABLE', context: { path } });
     expect(error.message).toContain(ID);
     expect(existsSync(path)).toBe(false);
@@ -79,14 +99,14 @@ describe('the file', () => {
   test('what a crash left of a creation is replaced', () => {
     const path = archivePath();
     writeFileSync(`${path}.new`, 'half of a file');
-    writer(path).apply([revision()]);
+    apply(writer(path), [revision()]);
     expect(existsSync(`${path}.new`)).toBe(false);
   });
 
   test('a newer schema is refused and not touched', () => {
     const path = archivePath();
     const file = writer(path);
-    file.apply([revision()]);
+    apply(file, [revision()]);
     file.close();
     const connection = new Database(path);
     connection.pragma('user_version = 99');
@@ -110,7 +130,7 @@ describe('the file', () => {
   test('a second process is told who has it', async () => {
     const path = archivePath();
     await opened(path);
-    const second = new SqliteArchive(path, 'the second', ID);
+    const second = new SqliteArchive(path, 'the second', NEW);
     expect(await rejection(second.open(CREATE))).toMatchObject({
       code: 'CONFLICT',
       context: { holder: 'the test' },
@@ -161,7 +181,7 @@ describe('a file that goes away while it is open', () => {
     await (await opened(other, 'd'.repeat(32))).close();
     renameSync(other, path);
     expect((await rejection(store.ping())).code).toBe('TIER_UNAVAILABLE');
-    const reopening = store.open({ expectedId: ID, mayCreate: false, mayDiffer: false });
+    const reopening = store.open({ ...CREATE, expectedId: ID, mayCreate: false });
     expect((await rejection(reopening)).code).toBe('CONFLICT');
   });
 
@@ -169,9 +189,9 @@ describe('a file that goes away while it is open', () => {
     const path = archivePath();
     const driver = failingDriver();
     const file = writer(path, driver.driver);
-    file.apply([revision({ id: 'before' })]);
+    apply(file, [revision({ id: 'before' })]);
     driver.beforeNextCommit(() => renameSync(path, `${path}.away`));
-    expect(failure(() => file.apply([revision({ id: 'after' })]))).toMatchObject({
+    expect(failure(() => apply(file, [revision({ id: 'after' })]))).toMatchObject({
       code: 'TIER_UNAVAILABLE',
       outcome: 'indeterminate',
     });
@@ -185,7 +205,7 @@ describe('damage on the disk', () => {
       revision({ id: `id${at}`, content: Buffer.alloc(90, at) }),
     );
     const file = writer(path);
-    file.apply(rows);
+    apply(file, rows);
     file.close();
     const intact = readFileSync(path);
     const outcomes = { right: 0, damaged: 0, hidden: 0, refused: 0 };
@@ -196,9 +216,9 @@ describe('damage on the disk', () => {
       writeFileSync(target, flipped);
       const damagedFile = new ArchiveFile(Database, target, 'the test', 'writer');
       try {
-        damagedFile.open(CREATE, ID);
+        damagedFile.open(CREATE, NEW);
         for (const row of rows) {
-          const [answer] = damagedFile.getMany([row.id]);
+          const [answer] = getMany(damagedFile, [row.id]);
           if (answer === undefined) outcomes.hidden++;
           else if (answer instanceof SyncEngineError) outcomes.damaged++;
           else {
@@ -221,7 +241,7 @@ describe('damage on the disk', () => {
   test('every column of a row is under its checksum', () => {
     const path = archivePath();
     const file = writer(path);
-    file.apply([
+    apply(file, [
       revision({
         contentType: 'json',
         homeInstanceId: 'h',
@@ -251,7 +271,7 @@ describe('damage on the disk', () => {
       const connection = new Database(target);
       connection.exec(`UPDATE sync_items SET ${change}`);
       connection.close();
-      const [answer] = writer(target).getMany(['a']);
+      const [answer] = getMany(writer(target), ['a']);
       expect(answer, change).toMatchObject({ code: 'CORRUPTION' });
     }
   });
@@ -270,15 +290,15 @@ describe('a transaction is all or nothing', () => {
       import Database from ${JSON.stringify(import.meta.resolve('better-sqlite3'))};
       import { ArchiveFile } from ${JSON.stringify(`${dist}storage/sqlite/archive-file.js`)};
       const file = new ArchiveFile(Database, ${JSON.stringify(path)}, 'child', 'writer');
-      file.open(${JSON.stringify(CREATE)}, ${JSON.stringify(ID)});
+      file.open(${JSON.stringify(CREATE)}, ${JSON.stringify(NEW)});
       const template = { version: 1, origin: '0'.repeat(16), deleted: false, contentType: 'binary', state: 'default', content: Buffer.alloc(10) };
       subscribe('sync-engine:step', (name) => { if (name === ${JSON.stringify(step)}) process.kill(process.pid, 'SIGKILL'); });
-      file.apply(Array.from({ length: 100 }, (_, at) => ({ ...template, id: 'a' + at })));
+      file.write((to) => to.apply(Array.from({ length: 100 }, (_, at) => ({ ...template, id: 'a' + at }))));
     `;
     const run = spawnSync(process.execPath, ['--input-type=module', '-e', source]);
     expect(run.signal).toBe('SIGKILL');
     const ids = Array.from({ length: 100 }, (_, at) => `a${at}`);
-    const rows = writer(path).getMany(ids);
+    const rows = getMany(writer(path), ids);
     expect(rows.filter((row) => row !== undefined)).toHaveLength(expected);
   });
 
@@ -286,25 +306,25 @@ describe('a transaction is all or nothing', () => {
     const path = archivePath();
     const driver = failingDriver();
     const file = writer(path, driver.driver);
-    file.apply([revision({ id: 'before' })]);
+    apply(file, [revision({ id: 'before' })]);
     driver.limitPages(path, 30);
     const rows: Revision[] = Array.from({ length: 200 }, (_, at) =>
       revision({ id: `a${at}`, content: Buffer.alloc(2000) }),
     );
-    expect(failure(() => file.apply(rows))).toMatchObject({ code: 'TIER_UNAVAILABLE' });
-    expect(file.getMany(['before', 'a0', 'a199']).map((row) => row !== undefined)).toEqual([
+    expect(failure(() => apply(file, rows))).toMatchObject({ code: 'TIER_UNAVAILABLE' });
+    expect(getMany(file, ['before', 'a0', 'a199']).map((row) => row !== undefined)).toEqual([
       true,
       false,
       false,
     ]);
     driver.limitPages(path, 1_000_000);
-    expect(file.apply(rows).flags.every((flags) => flags === 1)).toBe(true);
+    expect(apply(file, rows).flags.every((flags) => flags === 1)).toBe(true);
   });
 
   test('a directory in place of the file is an outage', async () => {
     const path = archivePath();
     mkdirSync(path);
-    const error = await rejection(new SqliteArchive(path, 'the test', ID).open(CREATE));
+    const error = await rejection(new SqliteArchive(path, 'the test', NEW).open(CREATE));
     expect(['TIER_UNAVAILABLE', 'CORRUPTION']).toContain(error.code);
   });
 });

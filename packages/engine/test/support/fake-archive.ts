@@ -1,31 +1,49 @@
 /** An archive in memory whose calls a test can hold, fail, or lose the answer of. */
 import { SyncEngineError } from '#engine/base/errors.js';
-import { compareOrder } from '#engine/item/order.js';
 import type { Revision } from '#engine/item/revision.js';
-import {
-  APPLY_EXISTED,
-  APPLY_STORED,
-  APPLY_UNCHANGED,
-  type ApplyResult,
-  type ArchiveInfo,
-  type ArchiveOpenOptions,
-  type ArchiveStore,
+import type {
+  ApplyResult,
+  ArchiveInfo,
+  ArchiveOpenOptions,
+  ArchiveStore,
+  ChangeHead,
+  ChangePage,
+  ChildDigest,
+  CollectRequest,
+  CollectResult,
+  PathDigest,
+  RowPage,
+  RowRange,
+  ScrubPage,
+  StoredLetter,
 } from '#engine/storage/archive-store.js';
+import { MemoryTables } from './memory-tables.js';
 
 type Gate = { readonly wait: Promise<void>; readonly open: () => void };
 
 export class FakeArchive implements ArchiveStore {
-  readonly rows = new Map<string, Revision>();
-  archiveId = 'a'.repeat(32);
+  readonly tables = new MemoryTables('a'.repeat(32));
+  readonly rows = this.tables.rows;
   /** Every call rejects `TIER_UNAVAILABLE`. */
   down = false;
-  /** The next applies are committed, and then their answer is lost. */
+  /** The next writing calls are committed, and then their answer is lost. */
   loseReplies = 0;
+  /** Ids and changes cannot be listed, so the filter stays untrusted: every miss asks for the row. */
+  hidden = true;
   opens: ArchiveOpenOptions[] = [];
+  /** Of `getMany`. */
   reads: string[][] = [];
   applies: Revision[][] = [];
   closed = 0;
   readonly #gates = new Map<'read' | 'apply' | 'open', Gate>();
+
+  get archiveId(): string {
+    return this.tables.archiveId;
+  }
+
+  set archiveId(archiveId: string) {
+    this.tables.archiveId = archiveId;
+  }
 
   /** Calls of that kind wait, after having read or before writing, until the returned function is called. */
   hold(kind: 'read' | 'apply' | 'open'): () => void {
@@ -47,42 +65,74 @@ export class FakeArchive implements ArchiveStore {
     if (options.expectedId !== undefined && options.expectedId !== this.archiveId && !options.mayDiffer) {
       throw new SyncEngineError('CONFLICT', 'another archive');
     }
-    const versions = [...this.rows.values()].map((row) => row.version);
-    return { archiveId: this.archiveId, highVersion: Math.max(0, ...versions), warnings: [] };
+    this.tables.adopt(options);
+    const info = this.tables.info();
+    return this.hidden ? { ...info, head: { position: 1, chain: 'f'.repeat(64) } } : info;
   }
 
-  async getMany(ids: readonly string[]): Promise<(Revision | SyncEngineError | undefined)[]> {
-    this.#assertUp();
-    this.reads.push([...ids]);
-    const rows = ids.map((id) => this.rows.get(id));
-    await this.#gates.get('read')?.wait;
-    this.#assertUp();
-    return rows;
+  getMany(ids: readonly string[]): Promise<(Revision | SyncEngineError | undefined)[]> {
+    return this.#read(() => {
+      this.reads.push([...ids]);
+      return this.tables.getMany(ids);
+    });
   }
 
   async apply(writes: readonly Revision[]): Promise<ApplyResult> {
     this.#assertUp();
     this.applies.push([...writes]);
-    await this.#gates.get('apply')?.wait;
-    this.#assertUp();
-    const flags = new Uint8Array(writes.length);
-    const newer = new Map<number, number>();
-    writes.forEach((write, at) => {
-      const row = this.rows.get(write.id);
-      const order = row === undefined ? 1 : compareOrder(write, row);
-      if (row !== undefined && order < 0) {
-        newer.set(at, row.version);
-        return;
-      }
-      const existed = row !== undefined && !row.deleted;
-      flags[at] = APPLY_STORED | (existed ? APPLY_EXISTED : 0) | (order === 0 ? APPLY_UNCHANGED : 0);
-      this.rows.set(write.id, write);
-    });
-    if (this.loseReplies > 0) {
-      this.loseReplies--;
-      throw new SyncEngineError('TIER_UNAVAILABLE', 'the connection broke', { outcome: 'indeterminate' });
-    }
-    return { flags, newer };
+    return this.#write(() => this.tables.apply(writes));
+  }
+
+  scan(range: RowRange, after: string | undefined, limit: number): Promise<RowPage> {
+    return this.#read(() => this.tables.scan(range, after, limit));
+  }
+
+  count(range: RowRange, except: readonly string[]): Promise<number> {
+    return this.#read(() => this.tables.count(range, except));
+  }
+
+  ids(after: string | undefined, limit: number): Promise<string[]> {
+    return this.hidden ? new Promise(() => {}) : this.#read(() => this.tables.ids(after, limit));
+  }
+
+  changesSince(from: ChangeHead, limit: number): Promise<ChangePage> {
+    return this.hidden ? new Promise(() => {}) : this.#read(() => this.tables.changesSince(from, limit));
+  }
+
+  digests(paths: readonly (readonly string[])[]): Promise<(PathDigest | undefined)[]> {
+    return this.#read(() => this.tables.digests(paths));
+  }
+
+  children(
+    path: readonly string[],
+    after: string | undefined,
+    limit: number,
+  ): Promise<{ readonly children: ChildDigest[]; readonly head: ChangeHead }> {
+    return this.#read(() => this.tables.children(path, after, limit));
+  }
+
+  scrub(after: string | undefined, limit: number): Promise<ScrubPage> {
+    return this.#read(() => this.tables.scrub(after, limit));
+  }
+
+  verifyPath(path: readonly string[]): Promise<boolean> {
+    return this.#read(() => this.tables.verifyPath(path));
+  }
+
+  collect(request: CollectRequest): Promise<CollectResult> {
+    return this.#write(() => this.tables.collect(request));
+  }
+
+  keepLetters(letters: readonly StoredLetter[]): Promise<void> {
+    return this.#write(() => this.tables.keepLetters(letters));
+  }
+
+  dropLetters(ids: readonly string[]): Promise<void> {
+    return this.#write(() => this.tables.dropLetters(ids));
+  }
+
+  letters(): Promise<StoredLetter[]> {
+    return this.#read(() => this.tables.letters());
   }
 
   async ping(): Promise<void> {
@@ -91,6 +141,26 @@ export class FakeArchive implements ArchiveStore {
 
   async close(): Promise<void> {
     this.closed++;
+  }
+
+  async #read<T>(run: () => T): Promise<T> {
+    this.#assertUp();
+    const answer = run();
+    await this.#gates.get('read')?.wait;
+    this.#assertUp();
+    return answer;
+  }
+
+  async #write<T>(run: () => T): Promise<T> {
+    this.#assertUp();
+    await this.#gates.get('apply')?.wait;
+    this.#assertUp();
+    const answer = run();
+    if (this.loseReplies > 0) {
+      this.loseReplies--;
+      throw new SyncEngineError('TIER_UNAVAILABLE', 'the connection broke', { outcome: 'indeterminate' });
+    }
+    return answer;
   }
 
   #assertUp(): void {

@@ -10,44 +10,41 @@
  */
 import { renameSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
-import type { Statement } from 'better-sqlite3';
+import { crc32 } from 'node:zlib';
 import { messageOf, SyncEngineError } from '../../base/errors.js';
 import { removeDatabase, sizeOf, syncDirectoryOf, syncPath } from '../../base/files.js';
-import { type Connection, type Driver, FileLock, isCorruption, problemOfHead } from '../../base/sqlite.js';
-import { step } from '../../base/steps.js';
-import { encodeEnvelope, envelopeBytesMax } from '../../item/envelope.js';
-import { compareOrder } from '../../item/order.js';
-import { contentHashOf, EMPTY_CONTENT, type Revision } from '../../item/revision.js';
 import {
-  APPLY_EXISTED,
-  APPLY_STORED,
-  APPLY_UNCHANGED,
-  type ApplyResult,
-  type ArchiveInfo,
-  type ArchiveOpenOptions,
-} from '../archive-store.js';
-import { unpackRevisions } from './pack.js';
-import { type PackedRows, RowPacker, type RowValues, rowChecksum } from './row-packer.js';
+  type Connection,
+  type Driver,
+  FileLock,
+  isCorruption,
+  isRefusalOfRow,
+  problemOfHead,
+} from '../../base/sqlite.js';
+import { step } from '../../base/steps.js';
+import { KEY_BYTES, keyIdOf } from '../../merkle/digest.js';
+import type { ArchiveInfo, ArchiveOpenOptions } from '../archive-store.js';
+import { ArchiveReader } from './archive-reader.js';
+import { ArchiveWriter } from './archive-writer.js';
+import { createRoot, RootRow } from './root-row.js';
 import { APPLICATION_ID, migrate } from './schema.js';
 
 /** Pages of 4 KiB after which SQLite moves its write-ahead file into the database; measured. */
 const CHECKPOINT_PAGES = 8000;
 const JOURNAL_BYTES_MAX = 128 * 1024 * 1024;
 const BUSY_TIMEOUT_MS = 1000;
-const COLUMNS =
-  'id, version, origin, deleted, content_type, state, content, content_hash, home_instance_id, trace_parent, trace_state, checksum';
+/** Of leaves and sums. An archive with another one is refused. */
+const DIGEST_FORMAT = '1';
 
-/** All but the id, which would make SQLite rewrite its index; then the rowid. */
-type UpdateValues = [...(RowValues extends [string, ...infer Rest] ? Rest : never), rowid: number];
-
-interface Statements {
-  readonly begin: Statement;
-  readonly commit: Statement;
-  readonly order: Statement<[string], [number, number, Buffer, number, Buffer]>;
-  readonly insert: Statement<RowValues>;
-  readonly update: Statement<UpdateValues>;
-  readonly highVersion: Statement<[string]>;
+/** What a new archive is given. */
+export interface NewArchive {
+  /** Identity, 32 hex digits. */
+  readonly archiveId: string;
+  /** Key of the digests where the configuration gives none, 64 hex digits. */
+  readonly clusterKey: string;
 }
+
+type Operation = 'open' | 'read' | 'apply' | 'ping';
 
 export type ArchiveRole = 'writer' | 'reader';
 
@@ -58,11 +55,9 @@ export class ArchiveFile {
   readonly #role: ArchiveRole;
   #connection: Connection | undefined;
   #lock: FileLock | undefined;
-  #statements: Statements | undefined;
-  #row: Statement<[string], RowValues> | undefined;
+  #reader: ArchiveReader | undefined;
+  #writer: ArchiveWriter | undefined;
   #identity: string | undefined;
-  #highVersion = 0;
-  #scratch = Buffer.allocUnsafeSlow(64 * 1024);
 
   constructor(driver: Driver, path: string, holder: string, role: ArchiveRole) {
     this.#driver = driver;
@@ -71,12 +66,12 @@ export class ArchiveFile {
     this.#role = role;
   }
 
-  /** @param newArchiveId Identity for the case that the archive is created. */
-  open(options: ArchiveOpenOptions, newArchiveId: string): ArchiveInfo {
+  /** @param fresh For the case that the archive is created. */
+  open(options: ArchiveOpenOptions, fresh: NewArchive): ArchiveInfo {
     this.close();
     return this.#guard('open', () => {
       try {
-        return this.#open(options, newArchiveId);
+        return this.#open(options, fresh);
       } catch (error) {
         this.#giveUp();
         throw error;
@@ -84,55 +79,21 @@ export class ArchiveFile {
     });
   }
 
-  /** Rows in input order, damaged ones as errors. */
-  getMany(ids: readonly string[]): (Revision | SyncEngineError | undefined)[] {
-    const { places, rows, damaged } = this.readPacked(ids);
-    const answers = new Array<Revision | SyncEngineError | undefined>(ids.length).fill(undefined);
-    unpackRevisions(rows).forEach((row, at) => {
-      answers[places[at] as number] = row;
-    });
-    for (const { place, error } of damaged) answers[place] = error;
-    return answers;
-  }
-
-  /** The same as one buffer that can be transferred. All rows are of one moment. */
-  readPacked(ids: readonly string[]): PackedRows {
+  /** Runs a read, having made sure that the file is still the one that was opened. */
+  read<T>(work: (reader: ArchiveReader) => T): T {
     return this.#guard('read', () => {
-      const connection = this.#opened();
-      const row = this.#row as Statement<[string], RowValues>;
+      this.#opened();
       this.#assertInPlace('not-applied');
-      const packer = new RowPacker();
-      connection.exec('BEGIN');
-      try {
-        for (let place = 0; place < ids.length; place++) {
-          const values = row.get(ids[place] as string);
-          if (values !== undefined && !packer.add(place, values))
-            packer.refuse(place, this.#damaged(values[0]));
-        }
-      } finally {
-        connection.exec('COMMIT');
-      }
-      return packer.packed();
+      return work(this.#reader as ArchiveReader);
     });
   }
 
-  /** One transaction; durable when it returns. */
-  apply(writes: readonly Revision[]): ApplyResult {
+  /** Runs write transactions. What they report is true only of a file that is still in its place. */
+  write<T>(work: (writer: ArchiveWriter) => T): T {
     return this.#guard('apply', () => {
-      const connection = this.#opened();
-      const statements = this.#statements as Statements;
+      this.#opened();
       this.#assertInPlace('not-applied');
-      const result = { flags: new Uint8Array(writes.length), newer: new Map<number, number>() };
-      statements.begin.run();
-      try {
-        step('archive.apply.begun');
-        this.#write(statements, writes, result);
-        step('archive.apply.written');
-        statements.commit.run();
-      } catch (error) {
-        if (connection.inTransaction) connection.exec('ROLLBACK');
-        throw error;
-      }
+      const result = work(this.#writer as ArchiveWriter);
       step('archive.apply.done');
       this.#assertInPlace('indeterminate');
       return result;
@@ -160,8 +121,8 @@ export class ArchiveFile {
     }
   }
 
-  #open(options: ArchiveOpenOptions, newArchiveId: string): ArchiveInfo {
-    if (this.#role === 'writer') this.#prepareFile(options, newArchiveId);
+  #open(options: ArchiveOpenOptions, fresh: NewArchive): ArchiveInfo {
+    if (this.#role === 'writer') this.#prepareFile(options, fresh);
     const connection = new this.#driver(this.#path, {
       timeout: BUSY_TIMEOUT_MS,
       fileMustExist: true,
@@ -178,24 +139,23 @@ export class ArchiveFile {
       connection.pragma('synchronous = FULL');
       connection.pragma(`wal_autocheckpoint = ${CHECKPOINT_PAGES}`);
       connection.pragma(`journal_size_limit = ${JOURNAL_BYTES_MAX}`);
-      this.#statements = prepare(connection);
     }
-    this.#row = connection
-      .prepare<[string], RowValues>(`SELECT ${COLUMNS} FROM sync_items WHERE id = ?`)
-      .raw();
-    const info = this.#info(connection, options);
-    this.#highVersion = info.highVersion;
+    const meta = this.#meta(connection);
+    const key = this.#digestKey(meta, options);
+    const info = this.#info(connection, meta, options, key);
+    this.#reader = new ArchiveReader(connection, key, (id) => this.#damaged(id));
+    if (this.#role === 'writer') this.#writer = new ArchiveWriter(connection, key);
     return info;
   }
 
-  #info(connection: Connection, options: ArchiveOpenOptions): ArchiveInfo {
-    const rows = connection.prepare('SELECT key, value FROM sync_meta').raw().all() as [string, string][];
-    const meta = new Map(rows);
-    const archiveId = meta.get('archive_id');
-    const highVersion = Number(meta.get('high_version'));
-    if (archiveId === undefined || !Number.isSafeInteger(highVersion)) {
-      throw this.#corruption('its meta table is incomplete');
-    }
+  #info(
+    connection: Connection,
+    meta: ReadonlyMap<string, string>,
+    options: ArchiveOpenOptions,
+    key: Uint8Array | undefined,
+  ): ArchiveInfo {
+    const root = new RootRow(connection).read();
+    const archiveId = meta.get('archive_id') as string;
     if (options.expectedId !== undefined && archiveId !== options.expectedId && !options.mayDiffer) {
       throw new SyncEngineError(
         'CONFLICT',
@@ -203,19 +163,72 @@ export class ArchiveFile {
         { context: { tier: 'sql', path: this.#path, expectedId: options.expectedId, archiveId } },
       );
     }
-    return { archiveId, highVersion, warnings: [] };
+    return {
+      archiveId,
+      highVersion: root.highVersion,
+      warnings: [],
+      head: { position: root.position, chain: root.chain.toString('hex') },
+      horizon: root.horizon,
+      keyId: key === undefined ? '' : keyIdOf(key),
+    };
   }
 
-  #prepareFile(options: ArchiveOpenOptions, newArchiveId: string): void {
+  #meta(connection: Connection): ReadonlyMap<string, string> {
+    const rows = connection.prepare('SELECT key, value FROM sync_meta').raw().all() as [string, string][];
+    const meta = new Map(rows);
+    if (meta.get('checksum') !== checksumOfMeta(meta)) {
+      throw this.#corruption('its meta table does not fit its checksum');
+    }
+    return meta;
+  }
+
+  /** The key that this archive's digests are made with. @throws `CONFIG` where the configuration says otherwise. */
+  #digestKey(meta: ReadonlyMap<string, string>, options: ArchiveOpenOptions): Buffer | undefined {
+    const format = meta.get('digest_format') as string;
+    if ((format !== '') !== options.merkleEnabled) {
+      throw this.#otherDigests(
+        `${format === '' ? 'keeps no digests' : 'keeps digests'}, but merkleEnabled is ${options.merkleEnabled}`,
+        `Set merkleEnabled to ${!options.merkleEnabled}`,
+      );
+    }
+    if (format === '') return undefined;
+    if (format !== DIGEST_FORMAT) {
+      throw this.#otherDigests(
+        `has digests of format ${format}`,
+        'Use the version of this engine that wrote it',
+      );
+    }
+    const hex = options.clusterKey ?? meta.get('cluster_key') ?? '';
+    const key = Buffer.from(hex, 'hex');
+    if (key.length !== KEY_BYTES || keyIdOf(key) !== meta.get('key_id')) {
+      throw this.#otherDigests(
+        options.clusterKey === undefined
+          ? 'was made with a clusterKey of its own, and none is configured'
+          : 'was made with another clusterKey',
+        'Configure the clusterKey that it was created with',
+      );
+    }
+    return key;
+  }
+
+  #otherDigests(fact: string, remedy: string): SyncEngineError {
+    return new SyncEngineError(
+      'CONFIG',
+      `The archive ${this.#path} ${fact}. It was not touched. ${remedy}, or give this engine another archive.`,
+      { context: { tier: 'sql', path: this.#path } },
+    );
+  }
+
+  #prepareFile(options: ArchiveOpenOptions, fresh: NewArchive): void {
     if (sizeOf(dirname(this.#path)) === undefined) throw this.#noDirectory(options);
     const size = sizeOf(this.#path);
     if (size === undefined && !options.mayCreate) throw this.#missing(options);
     this.#lock = FileLock.acquire(this.#driver, this.#path, this.#holder, 'sql');
-    if (size === undefined) this.#create(newArchiveId);
+    if (size === undefined) this.#create(options, fresh);
     else this.#assertSqlite(size);
   }
 
-  #create(archiveId: string): void {
+  #create(options: ArchiveOpenOptions, { archiveId, clusterKey }: NewArchive): void {
     if ((sizeOf(`${this.#path}-wal`) ?? 0) > 0) {
       throw this.#corruption('it is missing, but its write-ahead file is there');
     }
@@ -226,7 +239,18 @@ export class ArchiveFile {
       connection.pragma('synchronous = FULL');
       connection.pragma(`application_id = ${APPLICATION_ID}`);
       migrate(connection, building);
-      connection.prepare("INSERT INTO sync_meta VALUES ('archive_id', ?)").run(archiveId);
+      const key = options.clusterKey ?? clusterKey;
+      const meta = new Map([
+        ['archive_id', archiveId],
+        ['digest_format', options.merkleEnabled ? DIGEST_FORMAT : ''],
+        ['key_id', keyIdOf(Buffer.from(key, 'hex'))],
+      ]);
+      // A key that the configuration gives stays there alone.
+      if (options.clusterKey === undefined) meta.set('cluster_key', clusterKey);
+      const insert = connection.prepare('INSERT INTO sync_meta VALUES (?, ?)');
+      insert.run('checksum', checksumOfMeta(meta));
+      for (const [name, value] of meta) insert.run(name, value);
+      createRoot(connection);
     } finally {
       connection.close();
     }
@@ -234,65 +258,6 @@ export class ArchiveFile {
     step('start.archive-created');
     renameSync(building, this.#path);
     syncDirectoryOf(this.#path);
-  }
-
-  #write(
-    statements: Statements,
-    writes: readonly Revision[],
-    result: { flags: Uint8Array; newer: Map<number, number> },
-  ): void {
-    let highVersion = this.#highVersion;
-    for (let at = 0; at < writes.length; at++) {
-      const write = writes[at] as Revision;
-      if (write.version > highVersion) highVersion = write.version;
-      const present = statements.order.get(write.id);
-      if (present === undefined) {
-        statements.insert.run(...this.#valuesOf(write));
-        result.flags[at] = APPLY_STORED;
-        continue;
-      }
-      const [rowid, version, origin, deleted, hash] = present;
-      const order = compareOrder(write, orderKey(version, origin, deleted, hash));
-      if (order < 0) {
-        result.newer.set(at, version);
-        continue;
-      }
-      result.flags[at] =
-        APPLY_STORED | (deleted === 0 ? APPLY_EXISTED : 0) | (order === 0 ? APPLY_UNCHANGED : 0);
-      if (order > 0) {
-        const [, ...values] = this.#valuesOf(write);
-        statements.update.run(...values, rowid);
-      }
-    }
-    if (highVersion > this.#highVersion) {
-      statements.highVersion.run(String(highVersion));
-      this.#highVersion = highVersion;
-    }
-  }
-
-  #valuesOf(write: Revision): RowValues {
-    const hash = Buffer.from(contentHashOf(write), 'hex');
-    return [
-      write.id,
-      write.version,
-      Buffer.from(write.origin, 'latin1'),
-      write.deleted ? 1 : 0,
-      write.contentType,
-      write.state,
-      write.content,
-      hash,
-      write.homeInstanceId ?? null,
-      write.traceParent ?? null,
-      write.traceState ?? null,
-      this.#checksumOf(write, hash),
-    ];
-  }
-
-  #checksumOf(revision: Revision, hash: Buffer): number {
-    const room = envelopeBytesMax(revision);
-    if (room > this.#scratch.length) this.#scratch = Buffer.allocUnsafeSlow(room);
-    const end = encodeEnvelope(revision, this.#scratch, 0, false);
-    return rowChecksum(this.#scratch, 0, end, hash);
   }
 
   #damaged(id: string): SyncEngineError {
@@ -326,8 +291,8 @@ export class ArchiveFile {
   }
 
   #giveUp(): void {
-    this.#row = undefined;
-    this.#statements = undefined;
+    this.#reader = undefined;
+    this.#writer = undefined;
     const connection = this.#connection;
     this.#connection = undefined;
     try {
@@ -363,13 +328,21 @@ export class ArchiveFile {
     );
   }
 
+  #rejected(cause: unknown): SyncEngineError {
+    return new SyncEngineError('REJECTED', `The archive ${this.#path} refuses a row: ${messageOf(cause)}.`, {
+      context: { tier: 'sql', path: this.#path },
+      cause,
+    });
+  }
+
   /** Runs `work`; what SQLite and the file system throw gets a code. */
-  #guard<T>(operation: 'open' | 'read' | 'apply' | 'ping', work: () => T): T {
+  #guard<T>(operation: Operation, work: () => T): T {
     try {
       return work();
     } catch (error) {
       if (error instanceof SyncEngineError) throw error;
       if (isCorruption(error)) throw this.#corruption(messageOf(error), error);
+      if (operation === 'apply' && isRefusalOfRow(error)) throw this.#rejected(error);
       throw new SyncEngineError(
         'TIER_UNAVAILABLE',
         `The archive ${this.#path} failed to ${operation}: ${messageOf(error)}.`,
@@ -383,36 +356,10 @@ export class ArchiveFile {
   }
 }
 
-function prepare(connection: Connection): Statements {
-  const marks = COLUMNS.replaceAll(/[a-z_]+/g, '?');
-  const [, ...changing] = COLUMNS.split(', ');
-  const sets = changing.map((column) => `${column} = ?`);
-  return {
-    begin: connection.prepare('BEGIN IMMEDIATE'),
-    commit: connection.prepare('COMMIT'),
-    order: connection
-      .prepare<[string], [number, number, Buffer, number, Buffer]>(
-        'SELECT rowid, version, origin, deleted, content_hash FROM sync_items WHERE id = ?',
-      )
-      .raw(),
-    insert: connection.prepare<RowValues>(`INSERT INTO sync_items (${COLUMNS}) VALUES (${marks})`),
-    update: connection.prepare<UpdateValues>(`UPDATE sync_items SET ${sets.join(', ')} WHERE rowid = ?`),
-    highVersion: connection.prepare<[string]>("UPDATE sync_meta SET value = ? WHERE key = 'high_version'"),
-  };
-}
-
-/** A row's place in the order, as `compareOrder` takes it. */
-function orderKey(version: number, origin: Buffer, deleted: number, hash: Buffer): Revision {
-  return {
-    id: '',
-    version,
-    origin: origin.toString('latin1'),
-    deleted: deleted !== 0,
-    contentType: 'binary',
-    state: '',
-    content: EMPTY_CONTENT,
-    contentHash: hash.toString('hex'),
-  };
+/** Over every fact but the checksum itself. */
+function checksumOfMeta(meta: ReadonlyMap<string, string>): string {
+  const lines = [...meta].filter(([name]) => name !== 'checksum').map((line) => line.join('='));
+  return String(crc32(lines.sort().join('\n')));
 }
 
 /** Device and inode of what a path names now; `undefined` where it names nothing. */

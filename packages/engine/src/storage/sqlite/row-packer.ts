@@ -5,20 +5,24 @@ import type { SyncEngineError } from '../../base/errors.js';
 import { appendHash, checksum, encodeEnvelope, envelopeBytesMax } from '../../item/envelope.js';
 import type { ContentTypeName, Revision } from '../../item/revision.js';
 
-/** A row of `sync_items`, in the order of its columns. */
+export const COLUMNS =
+  'id, version, origin, deleted, content_hash, leaf, checksum, content_type, state, home_instance_id, trace_parent, trace_state, content';
+
+/** A row of `sync_items`, in the order of `COLUMNS`. */
 export type RowValues = [
   id: string,
   version: number,
   origin: Buffer,
   deleted: number,
+  contentHash: Buffer,
+  leaf: Buffer,
+  checksum: number,
   contentType: string,
   state: string,
-  content: Buffer,
-  contentHash: Buffer,
   homeInstanceId: string | null,
   traceParent: string | null,
   traceState: string | null,
-  checksum: number,
+  content: Buffer,
 ];
 
 /** `places[i]`: which of the ids asked for the i-th row belongs to. Ids without a row are nowhere. */
@@ -40,8 +44,8 @@ export class RowPacker {
 
   /** False where the row does not fit its checksum; then nothing of it is kept. */
   add(place: number, values: RowValues): boolean {
-    const [, , , , , , , hash, , , , sum] = values;
-    const revision = revisionOf(values);
+    const [, , , , hash, , sum] = values;
+    const revision = revisionOfRow(values);
     if (revision === undefined || hash.length !== HASH_BYTES) return false;
     this.#makeRoom(envelopeBytesMax(revision));
     const start = this.#end;
@@ -50,6 +54,11 @@ export class RowPacker {
     this.#end = appendHash(this.#buffer, start, end, hash);
     this.#places.push(place);
     return true;
+  }
+
+  /** Of the rows so far, as they are packed. */
+  get bytes(): number {
+    return this.#end;
   }
 
   refuse(place: number, error: SyncEngineError): void {
@@ -74,8 +83,8 @@ export function rowChecksum(envelope: Buffer, start: number, end: number, hash: 
 }
 
 /** `undefined` for values that no revision has. */
-function revisionOf(values: RowValues): Revision | undefined {
-  const [id, version, origin, deleted, contentType, state, content, , home, parent, traceState] = values;
+export function revisionOfRow(values: RowValues): Revision | undefined {
+  const [id, version, origin, deleted, , , , contentType, state, home, parent, traceState, content] = values;
   if (contentType !== 'json' && contentType !== 'binary') return undefined;
   if ((deleted !== 0 && deleted !== 1) || !Number.isSafeInteger(version) || version < 0) return undefined;
   return {

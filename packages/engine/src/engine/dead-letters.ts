@@ -1,0 +1,139 @@
+/**
+ * Dead letters: writes that the archive refuses because of the row itself. Each stays in memory, pinned, as the
+ * newest write of its id, so reads show it; and durable, in the log with its refusal, or without a log in a
+ * table of the archive. It ends when it is retried with success, superseded by a newer write, or discarded.
+ */
+import { SyncEngineError } from '../base/errors.js';
+import { compareIds } from '../item/id-order.js';
+import type { SyncItem } from '../item/sync-item.js';
+import type { Entry } from '../memory/entry.js';
+import type { MemoryCache } from '../memory/memory-cache.js';
+import type { Clock } from '../ports/ports.js';
+import type { GuardedArchive } from '../storage/guarded-archive.js';
+import type { WriteAheadLog } from '../wal/write-ahead-log.js';
+
+export interface DeadLetter {
+  readonly id: string;
+  readonly version: number;
+  readonly deleted: boolean;
+  /** What was to be written; `undefined` for a delete. */
+  readonly item: SyncItem | undefined;
+  /** Why SQL refused it. */
+  readonly reason: string;
+  readonly setAsideAtMs: number;
+}
+
+export interface LetterParts {
+  readonly memory: MemoryCache;
+  readonly log: WriteAheadLog | undefined;
+  readonly archive: () => GuardedArchive | undefined;
+  readonly clock: Clock;
+  readonly added: (id: string, error: SyncEngineError) => void;
+  readonly failed: (error: unknown) => void;
+}
+
+export class DeadLetters {
+  readonly #parts: LetterParts;
+  readonly #entries = new Map<string, Entry>();
+
+  constructor(parts: LetterParts) {
+    this.#parts = parts;
+  }
+
+  get count(): number {
+    return this.#entries.size;
+  }
+
+  find(id: string): Entry | undefined {
+    return this.#entries.get(id);
+  }
+
+  /** Sets an entry's revision aside, durably as soon as can be. */
+  add(entry: Entry, reason: string): void {
+    entry.setAside({ reason, atMs: this.#parts.clock.now() });
+    this.#entries.set(entry.id, entry);
+    const { log } = this.#parts;
+    if (log !== undefined) log.append(entry);
+    else this.#keep(entry);
+    this.#parts.added(entry.id, rejectedError(entry.id, reason));
+  }
+
+  /** Takes one that was kept from before. */
+  restore(entry: Entry): void {
+    this.#entries.set(entry.id, entry);
+  }
+
+  /** A newer write of the id is being taken: it stands in the letter's place. */
+  superseded(id: string): void {
+    if (this.#entries.size === 0 || !this.#entries.delete(id)) return;
+    if (this.#parts.log === undefined) this.#drop(id);
+  }
+
+  /** What the archive holds of the id is what reads find from now on. @throws `WAL_FAILED`, `TIER_UNAVAILABLE`. */
+  async discard(id: string): Promise<void> {
+    const entry = this.#entries.get(id);
+    if (entry === undefined) throw noLetter(id);
+    const { memory, log } = this.#parts;
+    if (log === undefined) await this.#parts.archive()?.dropLetters([id]);
+    // Superseded while SQL was asked.
+    if (this.#entries.get(id) !== entry) return;
+    this.#entries.delete(id);
+    memory.drop(entry);
+    if (log === undefined || entry.logPosition === 0) return;
+    await new Promise<void>((resolve) => log.release([entry.logPosition], resolve));
+  }
+
+  /** In byte order of the ids. */
+  list(after: string | undefined, limit: number): DeadLetter[] {
+    const ids = [...this.#entries.keys()].sort(compareIds);
+    const letters: DeadLetter[] = [];
+    for (const id of ids) {
+      if (letters.length === limit) break;
+      if (after === undefined || compareIds(id, after) > 0)
+        letters.push(letterOf(this.#entries.get(id) as Entry));
+    }
+    return letters;
+  }
+
+  #keep(entry: Entry): void {
+    const { revision } = entry;
+    const { refusal } = revision;
+    if (refusal === undefined) return;
+    const letter = { revision, reason: refusal.reason, setAsideAtMs: refusal.atMs };
+    this.#parts.archive()?.keepLetters([letter]).catch(this.#parts.failed);
+  }
+
+  #drop(id: string): void {
+    this.#parts.archive()?.dropLetters([id]).catch(this.#parts.failed);
+  }
+}
+
+export function rejectedError(id: string, reason: string): SyncEngineError {
+  return new SyncEngineError(
+    'REJECTED',
+    `SQL refuses this row: ${reason}. The write is set aside and shown by reads; deadLetters.list() has it. Retry it after mending the cause, discard it, or write the id again.`,
+    { outcome: 'indeterminate', context: { tier: 'sql', id } },
+  );
+}
+
+export function noLetter(id: string): SyncEngineError {
+  return new SyncEngineError(
+    'CONFIG',
+    'There is no dead letter of this id; deadLetters.list() shows which there are.',
+    {
+      context: { id },
+    },
+  );
+}
+
+function letterOf(entry: Entry): DeadLetter {
+  const { revision } = entry;
+  return {
+    id: revision.id,
+    version: revision.version,
+    deleted: revision.deleted,
+    item: revision.deleted ? undefined : entry.item,
+    reason: revision.refusal?.reason ?? '',
+    setAsideAtMs: revision.refusal?.atMs ?? 0,
+  };
+}
