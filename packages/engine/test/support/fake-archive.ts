@@ -30,6 +30,8 @@ export class FakeArchive implements ArchiveStore {
   loseReplies = 0;
   /** Ids and changes cannot be listed, so the filter stays untrusted: every miss asks for the row. */
   hidden = true;
+  /** Why a row is refused for its own sake; the whole batch is. */
+  refuses: (write: Revision) => string | undefined = () => undefined;
   opens: ArchiveOpenOptions[] = [];
   /** Of `getMany`. */
   reads: string[][] = [];
@@ -80,6 +82,9 @@ export class FakeArchive implements ArchiveStore {
   async apply(writes: readonly Revision[]): Promise<ApplyResult> {
     this.#assertUp();
     this.applies.push([...writes]);
+    const reason = writes.map((write) => this.refuses(write)).find((one) => one !== undefined);
+    if (reason !== undefined)
+      throw new SyncEngineError('REJECTED', 'a row was refused', { cause: new Error(reason) });
     return this.#write(() => this.tables.apply(writes));
   }
 
