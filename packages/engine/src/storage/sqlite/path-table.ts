@@ -11,7 +11,8 @@
  * The first looks at paths as they were before the transaction, the second at rows as they are after it, so of
  * an id and a path that become new together exactly one is counted. With "gone" for "new" the same holds.
  *
- * SQLite adds the lanes itself: reading them first would take a Buffer, which costs more than the addition.
+ * SQLite adds the lanes itself: reading them first would take a Buffer, which costs more than the addition. No
+ * `RETURNING`: it took 12 µs where the update took 3.
  */
 import type { Statement } from 'better-sqlite3';
 import type { Connection } from '../../base/sqlite.js';
@@ -36,15 +37,17 @@ interface PathChange {
 
 /** Counts, then lanes, then, but for the root, parent and segment. */
 type Values = (number | string)[];
+type Figures = [count: number, subtrees: number];
 
 export class PathTable {
-  readonly #add: Statement<Values, [subtrees: number, count: number]>;
-  readonly #addToRoot: Statement<Values, [subtrees: number, count: number]>;
+  readonly #add: Statement<Values>;
+  readonly #addToRoot: Statement<Values>;
   readonly #insert: Statement<Values>;
   readonly #remove: Statement<[string, string]>;
   readonly #addChildren: Statement<[number, string, string]>;
   readonly #addChildrenToRoot: Statement<[number]>;
-  readonly #has: Statement<[string, string]>;
+  readonly #figures: Statement<[string, string], Figures>;
+  readonly #figuresOfRoot: Statement<[], Figures>;
   readonly #hasItem: Statement<[string]>;
   #changes = new Map<string, PathChange>();
 
@@ -53,13 +56,8 @@ export class PathTable {
       ...['count', 'children', 'subtrees'].map((name) => `${name} = ${name} + ?`),
       ...LANE_NAMES.map((name) => `${name} = (${name} + ?) & 4294967295`),
     ].join(', ');
-    const returning = (sql: string): Statement<Values, [number, number]> =>
-      connection.prepare<Values, [number, number]>(`${sql} RETURNING subtrees, count`).raw() as Statement<
-        Values,
-        [number, number]
-      >;
-    this.#add = returning(`UPDATE sync_paths SET ${adding} WHERE parent = ? AND segment = ?`);
-    this.#addToRoot = returning(`UPDATE sync_root SET ${adding}`);
+    this.#add = connection.prepare(`UPDATE sync_paths SET ${adding} WHERE parent = ? AND segment = ?`);
+    this.#addToRoot = connection.prepare(`UPDATE sync_root SET ${adding}`);
     this.#insert = connection.prepare(
       `INSERT INTO sync_paths (count, children, subtrees, ${LANE_COLUMNS}, parent, segment)
        VALUES (${new Array(LANES + 5).fill('?').join(', ')})`,
@@ -69,7 +67,14 @@ export class PathTable {
       'UPDATE sync_paths SET children = children + ? WHERE parent = ? AND segment = ?',
     );
     this.#addChildrenToRoot = connection.prepare('UPDATE sync_root SET children = children + ?');
-    this.#has = connection.prepare('SELECT 1 FROM sync_paths WHERE parent = ? AND segment = ?');
+    this.#figures = connection
+      .prepare<[string, string], Figures>(
+        'SELECT count, subtrees FROM sync_paths WHERE parent = ? AND segment = ?',
+      )
+      .raw() as Statement<[string, string], Figures>;
+    this.#figuresOfRoot = connection
+      .prepare<[], Figures>('SELECT count, subtrees FROM sync_root')
+      .raw() as Statement<[], Figures>;
     this.#hasItem = connection.prepare('SELECT 1 FROM sync_items WHERE id = ?');
   }
 
@@ -122,25 +127,26 @@ export class PathTable {
   }
 
   #store(change: PathChange): void {
-    const { key, count, children, subtrees, sum } = change;
-    const lanes = [...sum.lanes];
-    let after: [number, number] | undefined;
+    const { key, count, children, subtrees, born, died } = change;
+    const lanes = change.sum.lanes;
     if (key === '') {
-      after = this.#addToRoot.get(count, children, subtrees, ...lanes);
-    } else {
-      const { parent, segment } = cutKey(key);
-      after = this.#add.get(count, children, subtrees, ...lanes, parent, segment);
-      if (after === undefined) {
-        this.#insert.run(count, children, subtrees, ...lanes, parent, segment);
-        this.#appearance(change, parent, 1);
-      } else if (after[1] === 0) {
-        this.#remove.run(parent, segment);
-        this.#appearance(change, parent, -1);
-        return;
-      }
+      this.#addToRoot.run(count, children, subtrees, ...lanes);
+      if (born !== undefined || died !== undefined)
+        this.#correctChildren(change, this.#figuresOfRoot.get() as Figures, '', '');
+      return;
     }
-    change.existed = after !== undefined;
-    if (after !== undefined && after[0] - subtrees > 0) this.#correctChildren(change);
+    const { parent, segment } = cutKey(key);
+    if (this.#add.run(count, children, subtrees, ...lanes, parent, segment).changes === 0) {
+      this.#insert.run(count, children, subtrees, ...lanes, parent, segment);
+      this.#appearance(change, parent, 1);
+      return;
+    }
+    if (born === undefined && died === undefined && count >= 0) return;
+    const after = this.#figures.get(parent, segment) as Figures;
+    if (after[0] === 0) {
+      this.#remove.run(parent, segment);
+      this.#appearance(change, parent, -1);
+    } else this.#correctChildren(change, after, parent, segment);
   }
 
   /** A path became one, or is one no more. */
@@ -152,16 +158,15 @@ export class PathTable {
   }
 
   /** Takes back what was counted of ids that had been paths before: they had been counted as such. */
-  #correctChildren({ key, born, died }: PathChange): void {
+  #correctChildren(change: PathChange, after: Figures, parent: string, segment: string): void {
+    const { key, subtrees, born, died } = change;
+    if (after[1] - subtrees === 0) return;
     let difference = 0;
     for (const id of born ?? []) if (this.#wasPath(id)) difference--;
     for (const id of died ?? []) if (this.#wasPath(id)) difference++;
     if (difference === 0) return;
     if (key === '') this.#addChildrenToRoot.run(difference);
-    else {
-      const { parent, segment } = cutKey(key);
-      this.#addChildren.run(difference, parent, segment);
-    }
+    else this.#addChildren.run(difference, parent, segment);
   }
 
   #wasPath(id: string): boolean {
@@ -170,7 +175,7 @@ export class PathTable {
     const change = this.#changes.get(key);
     if (change !== undefined) return change.existed;
     const { parent, segment } = cutKey(key);
-    return this.#has.get(parent, segment) !== undefined;
+    return this.#figures.get(parent, segment) !== undefined;
   }
 }
 
