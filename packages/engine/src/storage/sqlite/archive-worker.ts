@@ -9,7 +9,7 @@ import type {
   StoredLetter,
 } from '../archive-store.js';
 import { ArchiveFile, type ArchiveRole, type NewArchive } from './archive-file.js';
-import { unpackRevisions } from './pack.js';
+import { unpackWrites } from './pack.js';
 import type { PackedRows } from './row-packer.js';
 
 export interface OpenRequest {
@@ -73,7 +73,8 @@ serveWorker({
     return { value: opened().read((reader) => reader.verifyPath(path)) };
   },
   apply(pack: Uint8Array): Answer {
-    return { value: opened().write((writer) => writer.apply(unpackRevisions(pack))) };
+    const { writes, checksums } = unpackWrites(pack);
+    return { value: opened().write((writer) => writer.apply(writes, checksums)) };
   },
   collect(request: CollectRequest): Answer {
     return { value: opened().write((writer) => writer.collect(request)) };

@@ -6,7 +6,7 @@ import type { Statement } from 'better-sqlite3';
 import { sha256 } from '../../base/hash.js';
 import type { Connection } from '../../base/sqlite.js';
 import { step } from '../../base/steps.js';
-import { encodeEnvelope, envelopeBytesMax } from '../../item/envelope.js';
+import { checksum, encodeEnvelope, envelopeBytesMax } from '../../item/envelope.js';
 import { versionOfMs } from '../../item/hybrid-clock.js';
 import { compareOrder } from '../../item/order.js';
 import { EMPTY_CONTENT, NO_CONTENT_HASH, type Revision } from '../../item/revision.js';
@@ -63,6 +63,7 @@ export class ArchiveWriter {
   #origin = '';
   #originBytes = Buffer.alloc(0);
   #changes: RowChange[] = [];
+  #checksums: readonly number[] = [];
 
   /** @param key Key of the digests; `undefined` where none are kept. */
   constructor(connection: Connection, key: Uint8Array | undefined) {
@@ -73,8 +74,12 @@ export class ArchiveWriter {
     this.#statements = prepare(connection);
   }
 
-  /** One transaction; durable when it returns. */
-  apply(writes: readonly Revision[]): ApplyResult {
+  /**
+   * One transaction; durable when it returns.
+   * @param checksums CRC-32 of each write's envelope without hash, where they are known.
+   */
+  apply(writes: readonly Revision[], checksums: readonly number[] = []): ApplyResult {
+    this.#checksums = checksums;
     return this.#transaction(() => {
       step('archive.apply.begun');
       const root = this.#root.read();
@@ -149,7 +154,7 @@ export class ArchiveWriter {
     if (present === undefined) {
       const oldest = write.base?.rule === 'exactly' ? write.base.version : write.version;
       if (oldest <= horizon) return write.deleted ? APPLY_STORED : APPLY_TOO_OLD;
-      const values = this.#valuesOf(write);
+      const values = this.#valuesOf(write, at);
       statements.insert.run(...values);
       this.#noteWrite(write, NO_LEAF, values[5], 1);
       return APPLY_STORED;
@@ -171,7 +176,7 @@ export class ArchiveWriter {
     if (order === 0) return APPLY_STORED | APPLY_UNCHANGED | existed;
     if (base?.rule === 'exactly' && (base.version !== version || base.origin !== row?.origin))
       return APPLY_REDO;
-    const values = this.#valuesOf(write);
+    const values = this.#valuesOf(write, at);
     const [, ...changing] = values;
     statements.update.run(...changing, rowid);
     this.#noteWrite(write, leafHex === '' ? NO_LEAF : Buffer.from(leafHex, 'hex'), values[5], 0);
@@ -258,7 +263,7 @@ export class ArchiveWriter {
     return target;
   }
 
-  #valuesOf(write: Revision): RowValues {
+  #valuesOf(write: Revision, at: number): RowValues {
     const hash = write.deleted ? NO_HASH : sha256(write.content);
     if (write.origin !== this.#origin) {
       this.#origin = write.origin;
@@ -271,7 +276,7 @@ export class ArchiveWriter {
       write.deleted ? 1 : 0,
       hash,
       this.#hasher?.leaf(write, hash) ?? NO_LEAF,
-      this.#checksumOf(write, hash),
+      this.#checksumOf(write, hash, at),
       write.contentType,
       write.state,
       write.homeInstanceId ?? null,
@@ -281,8 +286,10 @@ export class ArchiveWriter {
     ];
   }
 
-  #checksumOf(write: Revision, hash: Buffer): number {
+  #checksumOf(write: Revision, hash: Buffer, at: number): number {
+    const known = this.#checksums[at];
     // What a write was made from is no part of the row.
+    if (known !== undefined && write.base === undefined) return checksum(hash, 0, hash.length, known);
     const row = write.base === undefined ? write : { ...write, base: undefined };
     const room = envelopeBytesMax(row);
     if (room > this.#scratch.length) this.#scratch = Buffer.allocUnsafeSlow(room);

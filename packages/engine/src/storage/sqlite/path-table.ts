@@ -50,6 +50,8 @@ export class PathTable {
   readonly #figuresOfRoot: Statement<[], Figures>;
   readonly #hasItem: Statement<[string]>;
   #changes = new Map<string, PathChange>();
+  /** The same by depth, the root's first. */
+  #byDepth: PathChange[][] = [];
 
   constructor(connection: Connection) {
     const adding = [
@@ -81,13 +83,15 @@ export class PathTable {
   /** Forgets what was noted: a transaction begins. */
   begin(): void {
     this.#changes.clear();
+    this.#byDepth = [];
   }
 
   /** A row changed. @param count 1 for a new row, −1 for one that is gone, 0 else. */
   note(id: string, delta: LaneSum, count: number): void {
     let change: PathChange | undefined;
-    for (const key of keysAbove(id)) {
-      change = this.#changeOf(key);
+    const keys = keysAbove(id);
+    for (let depth = 0; depth < keys.length; depth++) {
+      change = this.#changeOf(keys[depth] as string, depth);
       change.sum.addSum(delta);
       change.count += count;
     }
@@ -104,11 +108,13 @@ export class PathTable {
 
   /** Writes what was noted, deepest paths first. All rows of the transaction are written by now. */
   write(): void {
-    // A path comes before what lies below it; from the end on, each is met when all about its children is known.
-    for (const change of [...this.#changes.values()].sort(byKeyDescending)) this.#store(change);
+    // From the deepest on, each is met when all about its children is known.
+    for (let depth = this.#byDepth.length - 1; depth >= 0; depth--) {
+      for (const change of this.#byDepth[depth] as PathChange[]) this.#store(change);
+    }
   }
 
-  #changeOf(key: string): PathChange {
+  #changeOf(key: string, depth: number): PathChange {
     let change = this.#changes.get(key);
     if (change === undefined) {
       change = {
@@ -122,6 +128,8 @@ export class PathTable {
         existed: true,
       };
       this.#changes.set(key, change);
+      this.#byDepth[depth] ??= [];
+      this.#byDepth[depth]?.push(change);
     }
     return change;
   }
@@ -177,8 +185,4 @@ export class PathTable {
     const { parent, segment } = cutKey(key);
     return this.#figures.get(parent, segment) !== undefined;
   }
-}
-
-function byKeyDescending(a: PathChange, b: PathChange): number {
-  return a.key < b.key ? 1 : -1;
 }
