@@ -1,13 +1,15 @@
 /**
  * The demo: a process is killed in mid-write and nothing that it had acknowledged is lost; then the life of
- * 171,075 items through import, reads, updates, deletes, and an outage. Ends with a verdict and an exit code.
+ * 171,075 items through import, reads, updates, deletes, an outage, and the comparison of two copies. Ends with a
+ * verdict and an exit code.
  */
 import { spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, renameSync, rmSync, statSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdtempSync, renameSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { SyncEngine } from 'sync-engine';
+import { SyncEngine, SyncItem } from 'sync-engine';
+import { counted } from './counted.mjs';
 import { isPlace, placeCount, placeId, placeItem } from './places.mjs';
 import {
   bad,
@@ -55,6 +57,7 @@ await importRest();
 await reads();
 await changes();
 await outage();
+await copies();
 await overview();
 await engine.shutdown();
 end();
@@ -178,11 +181,17 @@ async function changes() {
   good(`${number(DELETES)} deletes stored in SQL in ${seconds(deleteMs)}`);
   check((await wrongIn([...updates, ...deletes])) === 0, 'every one of them reads back as written');
   const unknown = Array.from({ length: UNKNOWN }, (_, at) => `geo.ZZ._.Nowhere.${at}`);
-  const answers = await engine.getMany(unknown);
+  const { excluded } = engine.filterStats();
+  let answers;
+  const unknownMs = await timed(async () => {
+    answers = await engine.getMany(unknown);
+  });
   check(
     answers.every((item) => item === undefined),
     `${number(UNKNOWN)} ids that do not exist: all answered "not found", and that is true`,
   );
+  const byFilter = engine.filterStats().excluded - excluded;
+  good(`${number(byFilter)} of them by the filter, without asking SQL, in ${unknownMs.toFixed(1)} ms`);
 }
 
 // ── 5. Outage ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -216,10 +225,52 @@ async function outage() {
   good(`the file is back: ${number(OUTAGE_WRITES)} writes drained into SQL in ${seconds(drainMs)}`);
 }
 
-// ── 6. Overview ────────────────────────────────────────────────────────────────────────────────────────────
+// ── 6. Copies ──────────────────────────────────────────────────────────────────────────────────────────────
+
+async function copies() {
+  heading('6  Two copies, and where they differ');
+  const root = await engine.merkleNode('');
+  good(`${number(root.count)} rows, deletes included, under one hash of 16 bytes: ${root.hash}`);
+  const countries = [...(await engine.merkleChildren('geo')).keys()];
+  const rows = [['drill-down by country', 'rows', 'hash']];
+  for (const country of ['FR', 'JP', 'ZA'].filter((one) => countries.includes(one))) {
+    const { count, hash } = await engine.merkleNode(['geo', country]);
+    rows.push([`geo.${country}`, number(count), hash]);
+  }
+  table(rows);
+  await engine.shutdown();
+  const copyFile = join(directory, 'copy.db');
+  copyFileSync(archiveFile, copyFile);
+  engine = new SyncEngine(config);
+  const copy = new SyncEngine({ sqlUrl: `sqlite:${copyFile}` });
+  await Promise.all([engine.start(), copy.start()]);
+  check((await copy.merkleRoot()) === (await engine.merkleRoot()), 'a copy of the file has the same hash');
+
+  const step = Math.floor(placeCount / 8);
+  const changed = Array.from({ length: 5 }, (_, at) => placeId(at * step + 1));
+  const gone = Array.from({ length: 3 }, (_, at) => placeId((at + 5) * step + 1));
+  const fresh = ['geo.FR.11.Nouvelle-Ville.1', 'geo.ZZ._.Nowhere.1'];
+  for (const id of [...changed, ...fresh]) await copy.submit(new SyncItem(id, 'only in the copy'));
+  for (const id of gone) await copy.delete(id);
+  await copy.flush();
+  const { source, traffic } = counted(copy.merkle);
+  const found = new Set();
+  const ms = await timed(async () => {
+    for await (const { id } of engine.drillDownDivergence(source)) found.add(id);
+  });
+  const expected = [...changed, ...gone, ...fresh];
+  check(
+    found.size === expected.length && expected.every((id) => found.has(id)),
+    `ten places changed in it are found, and nothing else: ${number(traffic.bytes)} bytes in ${traffic.trips} round trips, ${ms.toFixed(0)} ms`,
+  );
+  dim(`the copy itself has ${mebibytes(statSync(copyFile).size)}`);
+  await copy.shutdown();
+}
+
+// ── 7. Overview ────────────────────────────────────────────────────────────────────────────────────────────
 
 async function overview() {
-  heading('6  Where everything is');
+  heading('7  Where everything is');
   const l1 = engine.l1Stats();
   const wal = engine.walStats();
   // A new engine has nothing in memory: what it answers comes from SQL.
