@@ -4,6 +4,7 @@ import Database from 'better-sqlite3';
 import { expect, test } from 'vitest';
 import { SyncEngine as Engine, type MerkleSource, type SyncEngine, SyncItem } from '#engine/index.js';
 import { fileConfig, fileEngine, rejection, startedFakes, temporaryDirectory } from '../support/engines.js';
+import { Metered } from '../support/metered.js';
 import { STRANGE_IDS } from '../support/strange-ids.js';
 
 const KEY = 'ab'.repeat(32);
@@ -79,6 +80,12 @@ test('below a wide path, differences are found by buckets, which are kept up as 
   const left = await fileEngine(directory, config);
   const right = await fileEngine(copy, config);
   expect(await differences(left, right.merkle)).toEqual([]);
+  await left.submit(new SyncItem('user.7', 'once'), { ack: 'stored' });
+  const meter = new Metered(right.merkle);
+  expect(await differences(left, meter)).toEqual(['both user.7']);
+  // Root and `user` itself, then four levels of buckets and the row.
+  expect(meter.trips).toBeLessThanOrEqual(8);
+  expect(meter.bytes).toBeLessThanOrEqual(4096);
   await left.submit(new SyncItem('user.7', 'changed'), { ack: 'stored' });
   await right.submit(new SyncItem('user.new', 'x'), { ack: 'stored' });
   await right.delete('user.2999', { ack: 'stored' });

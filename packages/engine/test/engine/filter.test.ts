@@ -145,3 +145,19 @@ test('while it is being built, health says how far, and every miss asks SQL', as
   expect((await engine.healthCheck()).filterTrust).toBe('untrusted');
   expect((await engine.healthCheck()).warnings.join()).toContain('The filter is being built');
 });
+
+test('when more than a tenth of the ids was collected, it is built anew without them, and goes on serving', async () => {
+  const archive = open();
+  const { engine, ports } = await startedFakes(soon, { archive });
+  for (let at = 0; at < 20; at++) await engine.submit(new SyncItem(`id${at}`, 'x'), { ack: 'stored' });
+  for (let at = 0; at < 10; at++) await engine.delete(`id${at}`, { ack: 'stored' });
+  await settle();
+  expect(engine.filterStats().items).toBe(20);
+  ports.clock.jumpWall(8 * 24 * 60 * 60 * 1000);
+  await engine.tick();
+  expect(engine.filterStats().trust).toBe('trusted');
+  await settle();
+  expect(archive.rows.size).toBe(10);
+  expect(engine.filterStats()).toMatchObject({ trust: 'trusted', items: 10, building: undefined });
+  expect(await engine.verifyFilter()).toEqual({ trusted: true, checked: 10, missing: 0 });
+});

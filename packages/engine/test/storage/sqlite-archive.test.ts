@@ -14,7 +14,7 @@ import Database from 'better-sqlite3';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { SyncEngineError } from '#engine/base/errors.js';
 import type { Revision } from '#engine/item/revision.js';
-import type { ApplyResult } from '#engine/storage/archive-store.js';
+import type { ApplyResult, ChangeHead } from '#engine/storage/archive-store.js';
 import { ArchiveFile, type NewArchive } from '#engine/storage/sqlite/archive-file.js';
 import { unpackRevisions } from '#engine/storage/sqlite/pack.js';
 import { SqliteArchive } from '#engine/storage/sqlite/sqlite-archive.js';
@@ -326,5 +326,38 @@ describe('a transaction is all or nothing', () => {
     mkdirSync(path);
     const error = await rejection(new SqliteArchive(path, 'the test', NEW).open(CREATE));
     expect(['TIER_UNAVAILABLE', 'CORRUPTION']).toContain(error.code);
+  });
+});
+
+describe('the change log in SQLite', () => {
+  const DAY = 24 * 60 * 60 * 1000 * 2048;
+
+  test('forgets what is older than a week by the versions it knows, and says so', () => {
+    const file = writer(archivePath());
+    const heads: ChangeHead[] = [{ position: 0, chain: '0'.repeat(64) }];
+    for (let day = 1; day <= 128; day++) {
+      const result = file.write((to) => to.apply([revision({ id: `day${day}`, version: day * DAY })]));
+      heads.push(result.head);
+    }
+    const gapAt = (position: number): string =>
+      file.read((from) => from.changesSince(heads[position] as ChangeHead, 1000)).gap;
+    expect([gapAt(0), gapAt(100), gapAt(121), gapAt(127)]).toEqual(['trimmed', 'trimmed', 'none', 'none']);
+    const page = file.read((from) => from.changesSince(heads[121] as ChangeHead, 1000));
+    expect(page.batches.map((batch) => batch.changes[0]?.id)).toEqual(
+      Array.from({ length: 7 }, (_, at) => `day${122 + at}`),
+    );
+  });
+
+  test('a damaged entry is never read: readers build anew', () => {
+    const path = archivePath();
+    const file = writer(path);
+    const first = file.write((to) => to.apply([revision({ id: 'a' })])).head;
+    for (const id of ['b', 'c']) file.write((to) => to.apply([revision({ id })]));
+    file.close();
+    const database = new Database(path);
+    database.exec('UPDATE sync_changes SET changes = zeroblob(length(changes)) WHERE position = 2');
+    database.close();
+    const page = writer(path).read((from) => from.changesSince(first, 1000));
+    expect(page).toMatchObject({ batches: [], gap: 'trimmed', head: { position: 3 } });
   });
 });
