@@ -5,10 +5,12 @@
  */
 import { SyncEngineError } from '../base/errors.js';
 import { compareIds } from '../item/id-order.js';
+import type { Revision } from '../item/revision.js';
 import type { SyncItem } from '../item/sync-item.js';
 import type { Entry } from '../memory/entry.js';
 import type { MemoryCache } from '../memory/memory-cache.js';
 import type { Clock } from '../ports/ports.js';
+import { APPLY_REDO, APPLY_TOO_OLD, type ApplyResult } from '../storage/archive-store.js';
 import type { GuardedArchive } from '../storage/guarded-archive.js';
 import type { WriteAheadLog } from '../wal/write-ahead-log.js';
 
@@ -35,6 +37,8 @@ export interface LetterParts {
 export class DeadLetters {
   readonly #parts: LetterParts;
   readonly #entries = new Map<string, Entry>();
+  /** Without a log: ids whose letter in SQL stays until what supersedes it is stored. */
+  readonly #superseded = new Set<string>();
 
   constructor(parts: LetterParts) {
     this.#parts = parts;
@@ -52,6 +56,7 @@ export class DeadLetters {
   add(entry: Entry, reason: string): void {
     entry.setAside({ reason, atMs: this.#parts.clock.now() });
     this.#entries.set(entry.id, entry);
+    this.#superseded.delete(entry.id);
     const { log } = this.#parts;
     if (log !== undefined) log.append(entry);
     else this.#keep(entry);
@@ -66,7 +71,17 @@ export class DeadLetters {
   /** A newer write of the id is being taken: it stands in the letter's place. */
   superseded(id: string): void {
     if (this.#entries.size === 0 || !this.#entries.delete(id)) return;
-    if (this.#parts.log === undefined) this.#drop(id);
+    if (this.#parts.log === undefined) this.#superseded.add(id);
+  }
+
+  /** Writes were stored, or have lost to something newer. */
+  stored(writes: readonly Revision[], { flags }: ApplyResult): void {
+    if (this.#superseded.size === 0) return;
+    for (let at = 0; at < writes.length; at++) {
+      const { id } = writes[at] as Revision;
+      const decided = ((flags[at] as number) & (APPLY_REDO | APPLY_TOO_OLD)) === 0;
+      if (decided && this.#superseded.delete(id)) this.#drop(id);
+    }
   }
 
   /** What the archive holds of the id is what reads find from now on. @throws `WAL_FAILED`, `TIER_UNAVAILABLE`. */

@@ -63,6 +63,7 @@ export class FilterKeeper {
   #working: Promise<void> | undefined;
   #again = false;
   #rebuildWanted = false;
+  /** The filter is that of the snapshot, and complete up to `#covered`. */
   #loaded = false;
   #closed = false;
   #timer: Timer | undefined;
@@ -109,7 +110,9 @@ export class FilterKeeper {
     }
     const covered = this.#covered;
     const same = covered?.position === info.head.position && covered.chain === info.head.chain;
-    if (same && (this.manager.trust === 'trusted' || this.#loaded)) {
+    const complete = this.manager.trust === 'trusted' || this.#loaded;
+    this.#loaded = false;
+    if (same && complete) {
       this.manager.markTrusted();
       return;
     }

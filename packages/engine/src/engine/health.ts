@@ -91,7 +91,7 @@ function* warningsOf(facts: HealthFacts): Generator<string> {
       facts.logStatus === 'open'
         ? 'in the log, safe from a crash'
         : 'in memory only: a crash would lose them';
-    yield `SQL is not reachable (${archive.lastError ?? 'not connected'}). ${waiting} ${safety}; ids that are not in memory are refused, not called missing. It is probed every second.`;
+    yield `SQL is not reachable (${archive.lastError ?? 'not connected'}). ${waiting} ${safety}; ${facts.filter?.trust === 'trusted' ? 'ids that neither memory nor the filter knows about are refused' : 'ids that are not in memory are refused'}, not called missing. It is probed every second.`;
   }
   yield* archive?.warnings ?? [];
   if (facts.logStatus === 'full') {

@@ -551,6 +551,7 @@ export class EngineRuntime {
       letters: this.letters,
       stored: (writes, result) => {
         this.filter?.stored(writes, result);
+        this.letters.stored(writes, result);
         if (result.changed) this.#wakeStreams();
       },
       redo: (entry, refused) => this.#redo(entry, refused),

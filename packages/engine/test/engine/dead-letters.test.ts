@@ -132,6 +132,23 @@ test('discard reveals what SQL holds, a newer write supersedes, and neither come
   expect((await next.get('bad', { fresh: true }))?.text()).toBe('better');
 });
 
+test('without a log, a letter stays in SQL until what supersedes it is stored', async () => {
+  const { engine, archive, ports } = await startedFakes(
+    { batchFlushMs: 10 },
+    { archive: refusing(), withLog: false },
+  );
+  await engine.submit(bad());
+  await ports.clock.pass(100);
+  const release = archive.hold('apply');
+  await engine.submit(new SyncItem('bad', 'better'));
+  await ports.clock.pass(100);
+  expect(archive.tables.letters()).toMatchObject([{ reason: 'too odd' }]);
+  release();
+  await ports.clock.pass(100);
+  expect(archive.rows.get('bad')?.content.toString()).toBe('better');
+  expect(archive.tables.letters()).toEqual([]);
+});
+
 test('a write that was coalesced under a newer one is not set aside', async () => {
   const { engine, archive, ports } = await startedFakes({ batchFlushMs: 10 }, { archive: refusing() });
   const release = archive.hold('apply');
