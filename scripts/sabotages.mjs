@@ -15,6 +15,7 @@
  */
 
 import { ENGINE_SABOTAGES } from './engine-sabotages.mjs';
+import { TRUTH_SABOTAGES } from './truth-sabotages.mjs';
 
 const SRC = 'packages/engine/src';
 const TEST = 'packages/engine/test';
@@ -22,6 +23,7 @@ const TEST = 'packages/engine/test';
 /** @type {readonly Sabotage[]} */
 export const SABOTAGES = [
   ...ENGINE_SABOTAGES,
+  ...TRUTH_SABOTAGES,
   {
     name: 'order-delete-loses-ties',
     guarantee: 'G4, G5: at equal version and origin a delete is newer than a put',

@@ -64,11 +64,6 @@ export class LocalMerkle implements MerkleSource {
     });
   }
 
-  /** The archive may have been replaced: what was built speaks of another one. */
-  reset(): void {
-    this.#wide.clear();
-  }
-
   async #wideOf(path: readonly string[]): Promise<WidePath> {
     const key = keyOf(path);
     let wide = this.#wide.get(key);

@@ -248,3 +248,25 @@ async function stampedRow(
   if (row === undefined) throw new Error('The row is missing.');
   return row;
 }
+
+test('stored is not said while the group that replaces an older record is under way', async () => {
+  const { engine, archive, store, ports } = await startedFakes({ batchFlushMs: 10 });
+  const releaseSql = archive.hold('apply');
+  await engine.submit(new SyncItem('a', 'older'), { ack: 'wal' });
+  const releaseLog = store.hold();
+  let acknowledged = false;
+  const newer = engine.submit(new SyncItem('a', 'newer'), { ack: 'stored' }).then(() => {
+    acknowledged = true;
+  });
+  await ports.clock.pass(50);
+  releaseSql();
+  await ports.clock.pass(50);
+  // SQL has it. A crash now would leave the older record in the log, and replay it.
+  expect(archive.rows.get('a')?.content.toString()).toBe('newer');
+  expect(store.of('a').map((record) => record.content.toString())).toEqual(['older']);
+  expect(acknowledged).toBe(false);
+  releaseLog();
+  await ports.clock.pass(50);
+  await newer;
+  expect(store.of('a')).toEqual([]);
+});
