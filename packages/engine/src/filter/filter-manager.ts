@@ -3,6 +3,7 @@
  * the filter is not known to have all ids, it is untrusted and says nothing.
  */
 import { CuckooFilter } from './cuckoo-filter.js';
+import { filterOf, imageOf } from './filter-image.js';
 
 export type FilterTrust = 'untrusted' | 'trusted';
 
@@ -94,6 +95,20 @@ export class FilterManager {
   markUntrusted(reason: string): void {
     this.#trust = 'untrusted';
     this.#reason = reason;
+  }
+
+  /** The whole filter as bytes. */
+  export(): Uint8Array {
+    return imageOf(this.#filter);
+  }
+
+  /**
+   * Takes a filter that was exported; it is untrusted until `markTrusted`, since ids may have come since then.
+   * @throws `CORRUPTION`; then nothing was changed.
+   */
+  import(image: Uint8Array): void {
+    this.#filter = filterOf(image);
+    this.markUntrusted('it was imported');
   }
 
   /** Puts another filter in the place of this one; the trust stays as it is. */

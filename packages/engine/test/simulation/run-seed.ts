@@ -464,7 +464,20 @@ class Run {
     this.#life.end();
     await this.#start();
     await this.#readEverything();
+    await this.#proveFilter();
     await this.#engine.shutdown();
+  }
+
+  /** The filter knows every row, however it was learned, and what it excludes was never written. */
+  async #proveFilter(): Promise<void> {
+    await this.#engine.warmUp();
+    const { trusted, missing } = await this.#engine.verifyFilter();
+    if (!trusted || missing > 0) this.#violations.push(`the filter denies ${missing} rows`);
+    // Counts are refused while the newest write of an id is damaged.
+    if (this.#log.damaged.size > 0) return;
+    const count = await this.#engine.countPrefix('');
+    const live = [...this.#archive.rows.values()].filter((row) => !row.deleted).length;
+    if (count !== live) this.#violations.push(`countPrefix('') says ${count}, SQL has ${live}`);
   }
 
   async #readEverything(): Promise<void> {
