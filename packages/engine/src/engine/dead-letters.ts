@@ -5,6 +5,7 @@
  */
 import { SyncEngineError } from '../base/errors.js';
 import { compareIds } from '../item/id-order.js';
+import { isNewer } from '../item/order.js';
 import type { Revision } from '../item/revision.js';
 import type { SyncItem } from '../item/sync-item.js';
 import type { Entry } from '../memory/entry.js';
@@ -13,6 +14,8 @@ import type { Clock } from '../ports/ports.js';
 import { APPLY_REDO, APPLY_TOO_OLD, type ApplyResult } from '../storage/archive-store.js';
 import type { GuardedArchive } from '../storage/guarded-archive.js';
 import type { WriteAheadLog } from '../wal/write-ahead-log.js';
+
+const VERIFIED_AT_ONCE = 1000;
 
 export interface DeadLetter {
   readonly id: string;
@@ -39,6 +42,9 @@ export class DeadLetters {
   readonly #entries = new Map<string, Entry>();
   /** Without a log: ids whose letter in SQL stays until what supersedes it is stored. */
   readonly #superseded = new Set<string>();
+  /** Ids of restored letters that were not yet compared with SQL. */
+  readonly #unverified = new Set<string>();
+  #verifying = false;
 
   constructor(parts: LetterParts) {
     this.#parts = parts;
@@ -63,14 +69,59 @@ export class DeadLetters {
     this.#parts.added(entry.id, rejectedError(entry.id, reason));
   }
 
-  /** Takes one that was kept from before. */
+  /**
+   * Takes one that was kept from before. What superseded it may have been stored before the log forgot it, so it
+   * is compared with SQL (`verify`) as soon as that answers.
+   */
   restore(entry: Entry): void {
     this.#entries.set(entry.id, entry);
+    this.#unverified.add(entry.id);
+  }
+
+  /** Letters that a crash now would lose. */
+  get volatileCount(): number {
+    if (this.#parts.log === undefined) return 0;
+    let count = 0;
+    for (const { revision, loggedVersion, logStale } of this.#entries.values())
+      if (logStale || loggedVersion !== revision.version) count++;
+    return count;
+  }
+
+  /** Drops the restored letters that SQL holds something newer of. Never rejects; called whenever SQL is back. */
+  async verify(lost: (entry: Entry, revision: Revision) => void): Promise<void> {
+    if (this.#verifying || this.#unverified.size === 0) return;
+    this.#verifying = true;
+    await this.#verify(lost);
+    this.#verifying = false;
+  }
+
+  async #verify(lost: (entry: Entry, revision: Revision) => void): Promise<void> {
+    const archive = this.#parts.archive();
+    while (this.#unverified.size > 0 && archive?.available === true) {
+      const ids = [...this.#unverified].slice(0, VERIFIED_AT_ONCE);
+      let rows: (Revision | SyncEngineError | undefined)[];
+      try {
+        rows = await archive.getMany(ids);
+      } catch (error) {
+        this.#parts.failed(error);
+        return;
+      }
+      ids.forEach((id, at) => {
+        const row = rows[at];
+        const entry = this.#entries.get(id);
+        if (!this.#unverified.delete(id) || entry === undefined || row === undefined) return;
+        if (row instanceof SyncEngineError || isNewer(entry.revision, row)) return;
+        this.#entries.delete(id);
+        lost(entry, entry.revision);
+        if (this.#parts.log === undefined) this.#drop(id);
+      });
+    }
   }
 
   /** A newer write of the id is being taken: it stands in the letter's place. */
   superseded(id: string): void {
     if (this.#entries.size === 0 || !this.#entries.delete(id)) return;
+    this.#unverified.delete(id);
     if (this.#parts.log === undefined) this.#superseded.add(id);
   }
 
@@ -93,6 +144,7 @@ export class DeadLetters {
     // Superseded while SQL was asked.
     if (this.#entries.get(id) !== entry) return;
     this.#entries.delete(id);
+    this.#unverified.delete(id);
     memory.drop(entry);
     if (log === undefined || entry.logPosition === 0) return;
     await new Promise<void>((resolve) => log.release([entry.logPosition], resolve));

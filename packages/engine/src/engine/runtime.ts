@@ -133,6 +133,7 @@ export class EngineRuntime {
       this.#assertStarting(signal);
       this.#go('connected');
       await this.#indexLog();
+      await this.#verifyLetters();
       step('start.log-indexed');
       this.#assertStarting(signal);
       this.#go('logIndexed');
@@ -208,6 +209,10 @@ export class EngineRuntime {
     }
   }
 
+  #verifyLetters(): Promise<void> {
+    return this.letters.verify((entry, revision) => this.flusher?.lose(entry, revision));
+  }
+
   #assertStarting(signal: AbortSignal | undefined): void {
     if (this.#state === 'ShuttingDown') {
       throw new SyncEngineError('ENGINE_STATE', 'The engine was shut down while it was starting.');
@@ -231,7 +236,9 @@ export class EngineRuntime {
     await this.#started?.catch(() => {});
     const pending = this.#waiting;
     if (pending > 0) await this.#drain(left());
-    const remaining = this.#waiting;
+    if (this.letters.volatileCount > 0 && this.log !== undefined)
+      await this.#within(left(), this.log.settled());
+    const remaining = this.#waiting + this.letters.volatileCount;
     // Nothing is stamped any more, so the next start need not begin ahead of what was used.
     if (this.#writes !== undefined) this.log?.keep({ clockMark: this.clock.last + 1 });
     await this.#closeParts(left());
@@ -319,6 +326,7 @@ export class EngineRuntime {
     this.memory.coarseNow = this.ports.clock.now();
     this.#keepMark();
     this.filter?.maintain();
+    void this.#verifyLetters();
     if (this.ports.clock.monotonic() - this.#collectedAtMs >= COLLECT_MS) void this.collect();
     this.#maintenance?.cancel();
     this.#maintenance = this.ports.scheduler.after(MAINTENANCE_MS, () => this.maintain(), false);
@@ -428,6 +436,7 @@ export class EngineRuntime {
       this.flusher?.archiveLost();
     } else {
       this.flusher?.pump();
+      void this.#verifyLetters();
     }
     this.#drainChanged?.();
   }

@@ -179,13 +179,17 @@ export class Scan {
     while (this.#at > 0 && compareIds(this.#pending[this.#at - 1] as string, id) > 0) this.#at--;
   }
 
-  /** The error of a damaged row, where nothing newer is known. */
+  /**
+   * What a get would find: a pending write shadows its row even where that is newer, until it has lost to it. The
+   * error of a damaged row, where nothing newer is known.
+   */
   #newestOf(
     id: string,
     row: Revision | SyncEngineError | undefined,
     captured: Revision | undefined,
   ): Revision | SyncEngineError {
     const entry = this.#parts.memory.find(id);
+    if (entry?.dirty === true) return entry.revision;
     let newest = captured;
     if (entry !== undefined && (newest === undefined || isNewer(entry.revision, newest)))
       newest = entry.revision;

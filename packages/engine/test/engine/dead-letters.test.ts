@@ -68,6 +68,23 @@ test('it is there after a restart, and is not tried again by itself', async () =
   expect(await next.deadLetters.list()).toMatchObject([{ id: 'bad', reason: 'too odd' }]);
 });
 
+test('a letter that was superseded in SQL before a crash does not shadow what superseded it', async () => {
+  const { engine, archive, store, ports } = await startedFakes({ batchFlushMs: 10 }, { archive: refusing() });
+  const { version } = await engine.submit(bad());
+  await ports.clock.pass(100);
+  await engine.shutdown();
+  // The newer write reached SQL; the log died before it could forget the letter.
+  const [letter] = store.of('bad');
+  if (letter === undefined) throw new Error('The letter was not logged.');
+  const { refusal: _refusal, ...write } = letter;
+  archive.tables.apply([{ ...write, version: version + 1, content: Buffer.from('newer') }]);
+  const { engine: next, ports: later } = await startedFakes({}, { archive, store });
+  expect((await next.get('bad'))?.text()).toBe('newer');
+  expect(await next.deadLetters.list()).toEqual([]);
+  await later.clock.pass(100);
+  expect(store.records.size).toBe(0);
+});
+
 test('retry stores it under a new version once the cause is gone, and is refused again before', async () => {
   const { engine, archive, store, ports } = await startedFakes({ batchFlushMs: 10 }, { archive: refusing() });
   const { version } = await engine.submit(bad());

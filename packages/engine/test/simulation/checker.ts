@@ -30,7 +30,7 @@ export interface ReadCall {
   readonly id: string;
   readonly life: number;
   readonly invokedAt: number;
-  readonly invokedMs: number;
+  invokedMs: number;
   respondedAt?: number;
   respondedMs?: number;
   outcome: 'value' | 'absent' | 'error' | 'open';

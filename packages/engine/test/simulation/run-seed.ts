@@ -17,6 +17,12 @@ const CONFIG: SyncEngineConfig = {
 };
 const HOT_IDS = 6;
 const COLD_IDS = 80;
+const EVERY_ID = [
+  ...Array.from({ length: HOT_IDS }, (_, at) => `hot${at}`),
+  ...Array.from({ length: COLD_IDS }, (_, at) => `cold${at}`),
+];
+/** Contents that begin so are refused by SQL. */
+const REFUSED = '!';
 const CLIENTS = 4;
 /** Beyond the deadline of the engine itself: turns of the loop, and a get that comes before a submit. */
 const SLACK_MS = 60;
@@ -58,6 +64,8 @@ class Run {
   /** Clients wait for it while there is no engine. */
   #running: Promise<void> = Promise.resolve();
   #restarting = false;
+  /** Share of writes that SQL refuses. */
+  #refused = 0;
 
   constructor(seed: number, operations: number) {
     this.#seed = seed;
@@ -75,6 +83,8 @@ class Run {
     const { dice } = this.world;
     this.#archive.faults = dice.pick([0, 0.02, 0.1]);
     this.#log.slow = dice.chance(0.1);
+    this.#refused = dice.pick([0, 0, 0.05]);
+    this.#archive.refuses = (write) => write.content.toString('utf8', 0, 1) === REFUSED;
     await this.#start();
     await Promise.all(Array.from({ length: CLIENTS }, () => this.#client()));
     await this.#heal();
@@ -137,6 +147,10 @@ class Run {
         return this.#readMany();
       case 'getOrInsert':
         return this.#getOrInsert(id);
+      case 'scan':
+        return this.#scan();
+      case 'deletePrefix':
+        return this.#deletePrefix();
       case 'flush':
         return this.#flush();
     }
@@ -147,8 +161,9 @@ class Run {
     return dice.chance(0.6) ? `hot${dice.below(HOT_IDS)}` : `cold${dice.below(COLD_IDS)}`;
   }
 
+  /** Now and then one that SQL refuses for its own sake. */
   #newText(): string {
-    return `${this.#texts++}`;
+    return `${this.world.dice.chance(this.#refused) ? REFUSED : ''}${this.#texts++}`;
   }
 
   /** The text, and ballast so that memory fills up. */
@@ -314,6 +329,48 @@ class Run {
     this.world.note(`answer ${describe(call)} ${call.text ?? call.code ?? ''}`);
   }
 
+  /** A read of every id that begins so: what the scan does not bring is absent. */
+  async #scan(): Promise<void> {
+    const life = this.#life;
+    const prefix = this.world.dice.pick(['hot', 'cold1', 'cold2', '']);
+    const ids = EVERY_ID.filter((id) => id.startsWith(prefix));
+    const calls = ids.map((id) => this.#newRead(id));
+    const found = new Map<string, SyncItem>();
+    const order: string[] = [];
+    const pageSize = this.world.dice.pick([1, 3, 50]);
+    const reading = async (): Promise<void> => {
+      for await (const item of this.#engine.scanPrefix(prefix, { pageSize })) {
+        found.set(item.id, item);
+        order.push(item.id);
+      }
+    };
+    const result = await Promise.race([reading().catch((error: SyncEngineError) => error), life.crashed]);
+    if (result === 'crashed' || life.dead) return;
+    if (order.join() !== [...new Set(order)].sort().join())
+      this.#violations.push(
+        `scanPrefix('${prefix}') was out of order, or brought an id twice: ${order.join()}`,
+      );
+    for (const call of calls) {
+      // A scan has the deadline of a write for each of its pages.
+      call.invokedMs = this.world.now;
+      await this.#answerRead(
+        call,
+        result instanceof Error ? Promise.reject(result) : Promise.resolve(found.get(call.id)),
+      );
+    }
+  }
+
+  /** Writes tombstones for some of these ids, or for none. */
+  async #deletePrefix(): Promise<void> {
+    const life = this.#life;
+    const prefix = this.world.dice.pick(['hot1', 'hot2', 'cold3', 'cold4']);
+    const calls = EVERY_ID.filter((id) => id.startsWith(prefix)).map((id) => this.#newWrite(id, undefined));
+    const answer = this.#engine.deletePrefix(prefix, { ack: 'wal' }).catch((error: SyncEngineError) => error);
+    const result = await Promise.race([answer, life.crashed]);
+    if (result instanceof Error && !(result instanceof SyncEngineError)) throw result;
+    for (const call of calls) call.outcome = 'unknown';
+  }
+
   async #getOrInsert(id: string): Promise<void> {
     const life = this.#life;
     let call: WriteCall | undefined;
@@ -347,6 +404,13 @@ class Run {
     if (result !== undefined || life.dead) return;
     for (const call of before) {
       if (call.kind !== 'write' || call.version === undefined || !call.stampedInCall) continue;
+      // What a refused write has taken the place of is not stored either.
+      const refused = (other: Call): boolean =>
+        other.kind === 'write' &&
+        other.id === call.id &&
+        other.text?.startsWith(REFUSED) === true &&
+        (other.version ?? Number.POSITIVE_INFINITY) >= (call.version as number);
+      if (before.some(refused)) continue;
       if ((this.#archive.rows.get(call.id)?.version ?? 0) < call.version) {
         this.#violations.push(`${describe(call)}: flush() said that it is in SQL`);
       }
@@ -454,10 +518,11 @@ class Run {
     await this.#engine.flush({ timeoutMs: 5000 });
     await this.world.sleep(200);
     await this.#readEverything();
+    const letters = (await this.#engine.healthCheck()).deadLetters;
     const { remaining } = await this.#engine.shutdown({ deadlineMs: 5000 });
     if (remaining > 0) this.#violations.push(`${remaining} writes remained after everything had healed`);
-    if (this.#log.records.size > 0)
-      this.#violations.push(`the log still holds ${this.#log.records.size} records`);
+    if (this.#log.records.size !== letters)
+      this.#violations.push(`the log holds ${this.#log.records.size} records, of ${letters} dead letters`);
     for (const call of this.#history) {
       if (call.kind === 'write' && call.life === this.#life.number) call.savedByShutdown = true;
     }
@@ -476,8 +541,13 @@ class Run {
     // Counts are refused while the newest write of an id is damaged.
     if (this.#log.damaged.size > 0) return;
     const count = await this.#engine.countPrefix('');
-    const live = [...this.#archive.rows.values()].filter((row) => !row.deleted).length;
-    if (count !== live) this.#violations.push(`countPrefix('') says ${count}, SQL has ${live}`);
+    const live = new Set([...this.#archive.rows.values()].filter((row) => !row.deleted).map((row) => row.id));
+    for (const letter of await this.#engine.deadLetters.list()) {
+      if (!letter.reason.includes(REFUSED))
+        this.#violations.push(`${letter.id} was set aside: ${letter.reason}`);
+      live.add(letter.id);
+    }
+    if (count !== live.size) this.#violations.push(`countPrefix('') says ${count}, there are ${live.size}`);
   }
 
   async #readEverything(): Promise<void> {
@@ -503,6 +573,8 @@ const OPERATIONS = [
   ...Array<'peek'>(3).fill('peek'),
   ...Array<'getMany'>(5).fill('getMany'),
   ...Array<'getOrInsert'>(3).fill('getOrInsert'),
+  ...Array<'scan'>(2).fill('scan'),
+  ...Array<'deletePrefix'>(1).fill('deletePrefix'),
   ...Array<'flush'>(1).fill('flush'),
 ] as const;
 

@@ -30,8 +30,18 @@ export class ArchiveDisk extends MemoryTables {
   /** Share of calls that meet a fault. */
   faults = 0;
 
+  /** Rows that the database refuses for their own sake; it refuses the whole batch. */
+  refuses: (write: Revision) => boolean = () => false;
+
   constructor() {
     super('a'.repeat(32));
+  }
+
+  override apply(writes: readonly Revision[]): ApplyResult {
+    if (writes.some((write) => this.refuses(write))) {
+      throw new SyncEngineError('REJECTED', 'a row was refused', { cause: new Error('a content with !') });
+    }
+    return super.apply(writes);
   }
 }
 
@@ -71,6 +81,7 @@ export class SimulatedArchive implements ArchiveStore {
     if (fault === 'late') {
       // The caller's deadline passes, or its process dies, and the server commits all the same.
       this.#world.plan(this.#world.dice.between(500, 5000), undefined, () => {
+        if (writes.some((write) => this.#disk.refuses(write))) return;
         this.#disk.apply(writes);
         this.#world.note('archive late commit');
       });
