@@ -114,8 +114,8 @@ export const TRUTH_SABOTAGES = [
     name: 'bulk-delete-without-fence',
     guarantee: 'G4: a bulk delete spares what was written after the call',
     file: `${SRC}/engine/queries.ts`,
-    find: 'if (entry !== undefined && (entry.revision.version >= version || entry.revision.deleted)) {',
-    replace: 'if (entry?.revision.deleted === true) {',
+    find: 'return page.filter((revision) => revision.version < version).map((revision) => revision.id);',
+    replace: 'return page.map((revision) => revision.id);',
     tests: [`${TEST}/engine/queries.test.ts`],
   },
   {
@@ -186,8 +186,8 @@ export const TRUTH_SABOTAGES = [
     name: 'log-bound-is-the-clock',
     guarantee: 'G5: the registered bound is below everything pending',
     file: `${SRC}/engine/runtime.ts`,
-    find: '      lowest = Math.min(lowest, revision.version - 1);\n',
-    replace: '',
+    find: 'for (const { revision, loggedVersion } of this.memory.dirty) {',
+    replace: 'for (const { revision, loggedVersion } of [] as Entry[]) {',
     tests: [`${TEST}/engine/tombstones.test.ts`],
   },
   {
@@ -197,5 +197,13 @@ export const TRUTH_SABOTAGES = [
     find: '    if (position <= this.#positionOf(segment)) return;\n',
     replace: '',
     tests: [`${TEST}/engine/local-merkle.test.ts`],
+  },
+  {
+    name: 'restored-letter-trusted',
+    guarantee: 'G4: a restored letter gives way to what SQL holds',
+    file: `${SRC}/engine/dead-letters.ts`,
+    find: '    this.#unverified.add(entry.id);\n',
+    replace: '',
+    tests: [`${TEST}/engine/dead-letters.test.ts`],
   },
 ];

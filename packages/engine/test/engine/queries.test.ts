@@ -1,6 +1,6 @@
 /** Scans, counts, states and bulk deletes: what is pending and what SQL holds, as one. */
 import { describe, expect, test } from 'vitest';
-import { type SyncEngine, SyncItem } from '#engine/index.js';
+import { type Revision, type SyncEngine, SyncItem } from '#engine/index.js';
 import { fileEngine, rejection, startedFakes, temporaryDirectory } from '../support/engines.js';
 import { STRANGE_IDS } from '../support/strange-ids.js';
 
@@ -257,6 +257,28 @@ describe('bulk deletes', () => {
     expect(await idsOf(engine.scanPrefix(''))).toEqual(['b', 'c']);
   });
 });
+
+test('a bulk delete does not hide what someone else wrote after the call', async () => {
+  const { engine, archive } = await startedFakes({ batchFlushMs: 10 });
+  archive.tables.apply([foreign('b', 'old', 1)]);
+  // The page shows a row that is newer than the call.
+  archive.rows.set('c', foreign('c', 'new', 2 ** 52));
+  expect(await engine.deletePrefix('', { ack: 'memory' })).toBe(1);
+  expect(await engine.get('b')).toBeUndefined();
+  expect((await engine.get('c'))?.text()).toBe('new');
+});
+
+function foreign(id: string, text: string, version: number): Revision {
+  return {
+    id,
+    version,
+    origin: 'other\0\0\0\0\0\0\0\0\0\0\x01',
+    deleted: false,
+    contentType: 'binary',
+    state: 'default',
+    content: Buffer.from(text),
+  };
+}
 
 test('bad arguments are refused before anything is asked', async () => {
   const { engine } = await startedFakes();
