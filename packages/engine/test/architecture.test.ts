@@ -124,8 +124,9 @@ function isRegexStart(text: string, at: number): boolean {
   return /(?:^|[=(,:;!&|?{}[+\-*%<>~^]|=>|\b(?:return|typeof|case|in|of))$/.test(text.slice(0, at).trimEnd());
 }
 
+/** A method called `import` is none: its parameter has a type. */
 const IMPORT =
-  /(?<![\w$.#])(?:from\s*|import\s*(?:\(\s*)?|new\s+URL\s*\(\s*)(?:(['"]) *\1|(?<=import\s*\(\s*)[^'"\s])/g;
+  /(?<![\w$.#])(?:from\s*|import\s*(?:\(\s*)?|new\s+URL\s*\(\s*)(?:(['"]) *\1|(?<=import\s*\(\s*)(?!\w+\s*:)[^'"\s])/g;
 
 /** Static, type-only, re-exporting and dynamic imports, and entries of workers (`new URL(…, import.meta.url)`). */
 function importsOf(sources: Sources): Import[] {
