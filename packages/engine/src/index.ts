@@ -54,6 +54,11 @@ export type {
 export type { MerklePath } from './merkle/path.js';
 export { MerkleBatch, type PathDelta, PathMerkle } from './merkle/path-merkle.js';
 export type { Clock, Logger, Random, Scheduler, SystemPorts, Timer } from './ports/ports.js';
+export {
+  BackpressureLevel,
+  type BackpressureName,
+  type BackpressureThresholds,
+} from './resilience/backpressure.js';
 export type { CircuitState } from './resilience/circuit-breaker.js';
 export type {
   ApplyResult,

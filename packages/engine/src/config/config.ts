@@ -21,6 +21,10 @@ export interface SyncEngineConfig {
   readonly l1MaxBytes?: number;
   /** Largest content of one item, bytes. Default 16 MiB − 64 KiB, which is also the most; at most a quarter of `l1MaxBytes`. */
   readonly maxPayloadBytes?: number;
+  /** Share of memory or log, filled with what SQL has not taken, at which pressure is announced. Default 0.7. */
+  readonly backpressureWarn?: number;
+  /** … and at which writes are refused; halfway between, writers are held until there is room. Default 0.9. */
+  readonly backpressureCritical?: number;
   /** Bound of one submit or delete, from call to answer. Default 5,000. */
   readonly submitTimeoutMs?: number;
   /** A batch leaves for SQL at this age … Default 100. */
@@ -84,6 +88,11 @@ const integer = (least: number, most: number) =>
     v.minValue(least, `must be at least ${least.toLocaleString('en')}`),
     v.maxValue(most, `must be at most ${most.toLocaleString('en')}`),
   );
+const share = v.pipe(
+  v.number('must be a number'),
+  v.gtValue(0, 'must be above 0'),
+  v.ltValue(1, 'must be below 1'),
+);
 const ms = integer(1, MS_MAX);
 const count = integer(1, 2 ** 31);
 const bytes = integer(1, Number.MAX_SAFE_INTEGER);
@@ -107,6 +116,8 @@ const schema = v.object(
     ack: v.optional(v.picklist(['memory', 'wal', 'stored'], "must be 'memory', 'wal' or 'stored'")),
     l1MaxBytes: v.optional(integer(64 * 1024, Number.MAX_SAFE_INTEGER), 256 * MIB),
     maxPayloadBytes: v.optional(integer(1, PAYLOAD_BYTES_MAX)),
+    backpressureWarn: v.optional(share, 0.7),
+    backpressureCritical: v.optional(share, 0.9),
     submitTimeoutMs: v.optional(ms, 5000),
     batchFlushMs: v.optional(ms, 100),
     batchFlushCount: v.optional(integer(1, 100_000), 1000),
@@ -225,6 +236,10 @@ function* contradictions(config: Partial<Parsed>, readyMade: ReadyMade): Generat
   }
   if (config.clusterKey !== undefined && config.merkleEnabled === false) {
     yield 'clusterKey is given, but merkleEnabled is false: there are no digests to make with it';
+  }
+  const { backpressureWarn: warn, backpressureCritical: critical } = config;
+  if (warn !== undefined && critical !== undefined && warn >= critical) {
+    yield `backpressureWarn (${warn}) must be below backpressureCritical (${critical})`;
   }
   const l1 = config.l1MaxBytes;
   if (l1 === undefined) return;

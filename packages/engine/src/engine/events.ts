@@ -1,11 +1,18 @@
 /** What an engine tells its listeners. A listener that throws harms nobody; an unheard error is no crash. */
 import { messageOf, type SyncEngineError, type Tier } from '../base/errors.js';
 import type { Logger } from '../ports/ports.js';
+import type { BackpressureLevel } from '../resilience/backpressure.js';
 import type { CircuitState } from '../resilience/circuit-breaker.js';
 import type { EngineState } from './lifecycle.js';
 
 export interface EngineEvents {
   state: { readonly state: EngineState; readonly previous: EngineState };
+  backpressure: {
+    readonly level: BackpressureLevel;
+    readonly previous: BackpressureLevel;
+    /** Share of the fullest limit, 0 to 1. */
+    readonly pressure: number;
+  };
   circuit: { readonly backend: 'sql'; readonly state: CircuitState };
   /** Damage was found; the bytes were not served. `id` where it is known. */
   corruption: { readonly tier: Tier; readonly id: string | undefined };

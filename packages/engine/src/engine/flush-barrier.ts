@@ -47,6 +47,21 @@ export class FlushBarrier implements AckTarget {
     entry.addWaiter(waiter);
   }
 
+  /** There are writes that only the log holds; `waitFor` is called as each comes back. */
+  waitForSpilled(): void {
+    this.#left++;
+  }
+
+  /** All of them have come back. */
+  spilledTaken(): void {
+    this.#left--;
+    if (this.#left === 0) this.#end(this.#resolve);
+  }
+
+  get over(): boolean {
+    return this.#over;
+  }
+
   /** Every entry is known. */
   armed(): void {
     if (this.#left === 0) this.#end(this.#resolve);

@@ -24,7 +24,7 @@ import { type FlushReason, HybridBatcher } from '../batching/hybrid-batcher.js';
 import type { HybridClock } from '../item/hybrid-clock.js';
 import type { Revision } from '../item/revision.js';
 import type { Entry } from '../memory/entry.js';
-import type { MemoryCache } from '../memory/memory-cache.js';
+import type { MemoryCache, SpilledRef } from '../memory/memory-cache.js';
 import type { SystemPorts, Timer } from '../ports/ports.js';
 import {
   APPLY_EXISTED,
@@ -39,8 +39,12 @@ import type { WriteAheadLog } from '../wal/write-ahead-log.js';
 import type { DamagedIds } from './damaged-ids.js';
 import { type DeadLetters, rejectedError } from './dead-letters.js';
 import type { FlushBarrier } from './flush-barrier.js';
+import { LaneQueue } from './lanes.js';
+import { SPILL_TO, type Spill } from './spill.js';
 
 const BATCHES_UNDER_WAY_MAX = 2;
+/** Share of the memory budget that spilled writes may take when they come back, at a time. */
+const REFILL_SHARE = 0.1;
 /** Wait after a failed batch while the breaker has not yet opened: from, and to. */
 const RETRY_MS_MIN = 50;
 const RETRY_MS_MAX = 150;
@@ -60,8 +64,12 @@ export interface FlusherParts {
   readonly clock: HybridClock;
   readonly damaged: DamagedIds;
   readonly letters: DeadLetters;
+  /** Where there is a log. */
+  readonly spill: Spill | undefined;
   /** A transaction was committed, in the order of commits; called before the log forgets its writes. */
   readonly stored: (writes: readonly Revision[], result: ApplyResult) => void;
+  /** Entries turned clean: there is room. */
+  readonly settled: () => void;
   /** Makes a write anew from the row that SQL holds. Rejects where SQL cannot be asked. */
   readonly redo: (entry: Entry, refused: Revision) => Promise<void>;
   readonly ports: SystemPorts;
@@ -73,13 +81,17 @@ export class Flusher {
   readonly #config: FlusherConfig;
   readonly #parts: FlusherParts;
   readonly #batcher: HybridBatcher<Entry>;
-  readonly #live = new Set<Entry>();
-  readonly #backlog = new Set<Entry>();
+  readonly #live = new LaneQueue('live');
+  readonly #backlog = new LaneQueue('backlog');
   /** Of failed batches: older than all of the backlog, so they go first. */
-  readonly #returned = new Set<Entry>();
+  readonly #returned = new LaneQueue('returned');
+  /** Spilled writes that are to be read from the log next. */
+  #refs: readonly SpilledRef[] = [];
+  #refilling = false;
+  /** Flushes that wait for spilled writes, up to and with this many taken. */
+  readonly #spillBarriers = new Map<FlushBarrier, number>();
   /** Ids that lost to a newer row and whose record is not yet released. */
   readonly #losers = new Set<string>();
-  #backlogCursor: Iterator<Entry> | undefined;
   #backlogsTurn = false;
   #underWay = 0;
   #ageTimer: Timer | undefined;
@@ -102,7 +114,7 @@ export class Flusher {
 
   /** Whether what failed, or was found in the log, is still being brought to SQL. */
   get draining(): boolean {
-    return this.#backlog.size > 0 || this.#returned.size > 0;
+    return this.#backlog.count > 0 || this.#returned.count > 0 || this.#parts.memory.spilledCount > 0;
   }
 
   /** Takes an entry that was just written. */
@@ -111,9 +123,9 @@ export class Flusher {
       case 'live':
         return; // Its turn comes, and then its newest revision is taken.
       case 'backlog':
+      case 'returned':
         if (!this.#parts.archive.available) return;
-        this.#backlog.delete(entry);
-        this.#returned.delete(entry);
+        this.leave(entry);
         break;
       default:
     }
@@ -123,10 +135,24 @@ export class Flusher {
     else this.#ageTimer ??= this.#parts.ports.scheduler.after(this.#config.batchFlushMs, () => this.#aged());
   }
 
-  /** Takes an entry that the log held at start. */
+  /** Takes an entry that the log held at start, or gave back. */
   addToBacklog(entry: Entry): void {
-    entry.lane = 'backlog';
-    this.#backlog.add(entry);
+    this.#backlog.push(entry);
+  }
+
+  /** The entry leaves the lane that it waits in. */
+  leave(entry: Entry): void {
+    if (entry.lane === 'live') this.#live.leave(entry);
+    else if (entry.lane === 'backlog') this.#backlog.leave(entry);
+    else if (entry.lane === 'returned') this.#returned.leave(entry);
+  }
+
+  /** A write took the place of a spilled one: who waits for that one waits for the entry. */
+  replacedSpilled(entry: Entry): void {
+    for (const barrier of this.#spillBarriers.keys()) {
+      if (barrier.over) this.#spillBarriers.delete(barrier);
+      else barrier.waitFor(entry);
+    }
   }
 
   /** Sends what is there without waiting for count, bytes or age. */
@@ -139,8 +165,9 @@ export class Flusher {
   /** Starts as many batches as may be under way. Called whenever something may have changed. */
   pump(): void {
     if (this.#stopped || this.#retryTimer !== undefined) return;
+    this.#refill();
     while (this.#underWay < BATCHES_UNDER_WAY_MAX && this.#parts.archive.available) {
-      if (this.#live.size === 0 && !this.draining) return;
+      if (this.#live.count === 0 && this.#backlog.count === 0 && this.#returned.count === 0) return;
       const entries = this.#nextEntries();
       if (entries.length > 0) void this.#flush(entries);
     }
@@ -151,8 +178,13 @@ export class Flusher {
    * there is nothing to wait for.
    */
   raise(barrier: FlushBarrier): void {
-    for (const entry of this.#parts.memory.dirty) {
+    const { memory } = this.#parts;
+    for (const entry of memory.dirty) {
       if (isUnstored(entry)) barrier.waitFor(entry);
+    }
+    if (memory.spilledCount > 0 || this.#refs.length > 0) {
+      barrier.waitForSpilled();
+      this.#spillBarriers.set(barrier, memory.spilledEnd);
     }
     barrier.armed();
     this.force('manual');
@@ -160,8 +192,9 @@ export class Flusher {
 
   /** SQL went away: what waits for it is backlog from now on, and what comes after its return goes beside it. */
   archiveLost(): void {
-    for (const entry of this.#live) this.addToBacklog(entry);
-    this.#live.clear();
+    for (let entry = this.#live.take(); entry !== undefined; entry = this.#live.take()) {
+      this.addToBacklog(entry);
+    }
     if (this.#config.walMode === 'always') return;
     // What was not logged because SQL would take it has to be, now that SQL does not.
     for (const entry of this.#parts.memory.dirty) {
@@ -218,46 +251,73 @@ export class Flusher {
   #enqueue(entries: readonly Entry[]): void {
     const outage = !this.#parts.archive.available;
     for (const entry of entries) {
-      if (entry.lane !== 'batch') continue;
-      entry.lane = outage ? 'backlog' : 'live';
-      (outage ? this.#backlog : this.#live).add(entry);
+      if (entry.lane === 'batch') (outage ? this.#backlog : this.#live).push(entry);
     }
   }
 
   #nextEntries(): Entry[] {
-    const fromBacklog = this.#backlogsTurn ? this.draining : this.#live.size === 0;
+    const waiting = this.#backlog.count > 0 || this.#returned.count > 0;
+    const fromBacklog = this.#backlogsTurn ? waiting : this.#live.count === 0;
     this.#backlogsTurn = !fromBacklog;
     if (!fromBacklog) return this.#take(this.#live, this.#config.batchFlushCount);
-    const oldest = this.#returned.size > 0 ? this.#returned : this.#backlog;
+    const oldest = this.#returned.count > 0 ? this.#returned : this.#backlog;
     return this.#take(oldest, this.#config.walDrainBatchSize);
   }
 
-  #take(lane: Set<Entry>, countMax: number): Entry[] {
+  #take(lane: LaneQueue, countMax: number): Entry[] {
     const taken: Entry[] = [];
     let bytes = 0;
-    const cursor = this.#cursorOf(lane);
     while (taken.length < countMax && bytes < this.#config.batchFlushBytes) {
-      const next = cursor.next();
-      if (next.done === true) {
-        this.#backlogCursor = lane === this.#backlog ? undefined : this.#backlogCursor;
-        break;
-      }
-      const entry = next.value;
-      lane.delete(entry);
-      entry.lane = 'none';
-      const { version } = entry.revision;
-      if (!entry.dirty || !isUnstored(entry) || entry.flushingVersion === version) continue;
+      const entry = lane.take();
+      if (entry === undefined) break;
+      if (!entry.dirty || !isUnstored(entry) || entry.flushingVersion === entry.revision.version) continue;
       taken.push(entry);
       bytes += entry.sizeBytes;
     }
     return taken;
   }
 
-  /** The backlog can be long: its cursor is kept, since a new one would walk over all that was deleted. */
-  #cursorOf(lane: Set<Entry>): Iterator<Entry> {
-    if (lane !== this.#backlog) return lane.values();
-    this.#backlogCursor ??= lane.values();
-    return this.#backlogCursor;
+  /** Brings spilled writes back while the backlog is short and memory has room, or where nothing else is left to do. */
+  #refill(): void {
+    const { memory, archive, spill } = this.#parts;
+    if (spill === undefined || this.#refilling || !archive.available) return;
+    const waiting = this.#backlog.count + this.#returned.count + this.#live.count;
+    if (waiting >= this.#config.walDrainBatchSize) return;
+    if (memory.hotBytes > memory.bytesMax * SPILL_TO && waiting + this.#underWay > 0) return;
+    if (this.#refs.length === 0) {
+      this.#refs = memory.takeSpilled(this.#config.walDrainBatchSize, memory.bytesMax * REFILL_SHARE);
+      if (this.#refs.length === 0) {
+        this.#spilledTaken();
+        return;
+      }
+    }
+    this.#refilling = true;
+    spill.refill(this.#refs).then(
+      (entries) => {
+        this.#refilling = false;
+        this.#refs = [];
+        for (const entry of entries) {
+          this.addToBacklog(entry);
+          this.replacedSpilled(entry);
+        }
+        this.#spilledTaken();
+        this.pump();
+      },
+      (error: unknown) => {
+        this.#refilling = false;
+        this.#retryLater(error);
+      },
+    );
+  }
+
+  #spilledTaken(): void {
+    const taken = this.#parts.memory.spilledTaken;
+    for (const [barrier, end] of this.#spillBarriers) {
+      if (taken < end) continue;
+      this.#spillBarriers.delete(barrier);
+      barrier.spilledTaken();
+    }
+    if (this.#isDrained) this.#wakeDrained();
   }
 
   async #flush(entries: readonly Entry[]): Promise<void> {
@@ -344,6 +404,7 @@ export class Flusher {
       if (this.#losers.size > 0) this.#losers.delete(entry.id);
     }
     step('release.clean');
+    this.#parts.settled();
     if (this.#isDrained) this.#wakeDrained();
   }
 
@@ -376,12 +437,13 @@ export class Flusher {
       const { version } = revisions[at] as Revision;
       if (entry.flushingVersion === version) entry.flushingVersion = 0;
       if (!entry.dirty || !isUnstored(entry)) continue;
-      if (entry.lane === 'none') {
-        entry.lane = 'backlog';
-        this.#returned.add(entry);
-      }
+      if (entry.lane === 'none') this.#returned.push(entry);
       if (this.#config.walMode === 'outage') this.#parts.log?.append(entry);
     }
+    this.#retryLater(error);
+  }
+
+  #retryLater(error: unknown): void {
     if (this.#stopped) return;
     this.#parts.failed(
       error instanceof SyncEngineError

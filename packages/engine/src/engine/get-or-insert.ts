@@ -5,7 +5,7 @@
  * So a delete during the load is not undone by what it deleted.
  */
 import type { SubmitOptions, SubmitReceipt } from '../config/submit-options.js';
-import { SyncItem } from '../item/sync-item.js';
+import { itemOf, SyncItem } from '../item/sync-item.js';
 import type { MemoryCache } from '../memory/memory-cache.js';
 import type { Load, Loads } from './loads.js';
 
@@ -28,7 +28,7 @@ export function getOrInsert(
   parts: LoadParts,
 ): Promise<SyncItem> {
   const found = parts.memory.read(id);
-  if (found !== undefined && !found.revision.deleted) return Promise.resolve(found.item);
+  if (typeof found !== 'string') return Promise.resolve(found);
   const underWay = parts.loads.find(id)?.promise;
   if (underWay !== undefined) return underWay;
   const load = parts.loads.begin(id);
@@ -53,8 +53,8 @@ async function run(
       return made;
     }
     const { version } = await parts.submit(made, options);
-    const entry = parts.memory.find(id);
-    return entry !== undefined && entry.revision.version === version ? entry.item : made;
+    const newest = parts.memory.newest(id);
+    return typeof newest === 'object' && newest.version === version ? itemOf(newest) : made;
   }
 }
 

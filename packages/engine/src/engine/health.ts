@@ -1,11 +1,13 @@
 /** What `healthCheck` answers: for each part how it is, and in `warnings` what an operator should know. */
 import type { FilterTrust } from '../filter/filter-manager.js';
 import type { MemoryStats } from '../memory/memory-cache.js';
+import type { BackpressureLevel } from '../resilience/backpressure.js';
 import type { CircuitState } from '../resilience/circuit-breaker.js';
 import type { ArchiveHealth } from '../storage/guarded-archive.js';
 import type { LogStatus, WalStats } from '../wal/write-ahead-log.js';
 import type { FilterStatus } from './filter-keeper.js';
 import type { EngineState } from './lifecycle.js';
+import type { PressureShare } from './pressure.js';
 
 export interface BackendHealth {
   readonly connected: boolean;
@@ -22,8 +24,10 @@ export interface HealthCheck {
   /** Reads and writes are taken. */
   readonly ready: boolean;
   readonly acceptingWrites: boolean;
-  /** Share of the memory budget that cannot be evicted, 0 to 1. */
+  /** What cannot be evicted, as a share of the fullest of its limits: memory, heap, or the log. 0 to 1. */
   readonly memoryPressure: number;
+  /** What that means for writers. */
+  readonly backpressure: BackpressureLevel;
   readonly l1Items: number;
   readonly l1Bytes: number;
   /** Ids in the filter, and whether its "no" is believed. Without SQL there is none. */
@@ -40,6 +44,10 @@ export interface HealthCheck {
 export interface HealthFacts {
   readonly state: EngineState;
   readonly memory: MemoryStats;
+  readonly pressure: PressureShare;
+  readonly backpressure: BackpressureLevel;
+  /** Writers that wait for room. */
+  readonly throttled: number;
   readonly archive: ArchiveHealth | undefined;
   readonly archiveAvailable: boolean;
   readonly wal: WalStats | undefined;
@@ -48,7 +56,6 @@ export interface HealthFacts {
   readonly damagedRecords: number;
   readonly filter: FilterStatus | undefined;
   readonly deadLetters: number;
-  readonly full: boolean;
 }
 
 export function assessHealth(facts: HealthFacts): HealthCheck {
@@ -61,8 +68,9 @@ export function assessHealth(facts: HealthFacts): HealthCheck {
     healthy: running && sqlWell && logWell && facts.damagedRecords === 0,
     state,
     ready: running,
-    acceptingWrites: running && !facts.full,
-    memoryPressure: memory.dirtyBytes / memory.bytesMax,
+    acceptingWrites: running && facts.backpressure.acceptsWrites,
+    memoryPressure: facts.pressure.ratio,
+    backpressure: facts.backpressure,
     l1Items: memory.items,
     l1Bytes: memory.bytes,
     filterItems: facts.filter?.items ?? 0,
@@ -109,7 +117,9 @@ function* warningsOf(facts: HealthFacts): Generator<string> {
   if (facts.filter?.building !== undefined) {
     yield `The filter is being built from SQL (${facts.filter.building} ids so far). Until it is complete, ids that do not exist cost a query each.`;
   }
-  if (facts.full) {
-    yield `Memory or the log is full of writes that SQL has not taken; new writes are refused with BACKPRESSURE. ${waiting}.`;
+  const { backpressure, pressure, throttled } = facts;
+  if (backpressure.rank > 0) {
+    const queue = throttled > 0 ? ` ${throttled} writers are held.` : '';
+    yield `Backpressure is at ${backpressure.name}: what SQL has not taken fills ${Math.round(pressure.ratio * 100)} % of ${pressure.limit}. ${backpressure.description}${queue} ${waiting}.`;
   }
 }

@@ -75,20 +75,30 @@ export class Queries {
     ack: AckLevel,
     options: WriteOptions,
   ): Promise<SubmitReceipt | undefined> {
-    const found = await abortable(this.#parts.get(id), options.signal);
-    // What was written since the read was answered is newer than the answer.
-    const entry = this.#parts.memory.find(id);
-    if (found === undefined && entry === undefined) return undefined;
-    const source = entry?.revision ?? revisionOf(found as SyncItem);
-    if (source.deleted) return undefined;
+    const source = await this.#sourceOf(id, options.signal);
+    if (source === undefined || source.deleted) return undefined;
     return this.#write({
       source,
       deleted: false,
       state,
       ack,
       signal: options.signal,
-      base: entry?.dirty === true ? source.base : baseOf(source),
+      base: this.#parts.memory.isPending(id) ? source.base : baseOf(source),
     });
+  }
+
+  /** The newest revision as of the return. */
+  async #sourceOf(id: string, signal: AbortSignal | undefined): Promise<Revision | undefined> {
+    const { memory } = this.#parts;
+    for (;;) {
+      const found = await abortable(this.#parts.get(id), signal);
+      // What was written since the read was answered is newer than the answer.
+      const newest = memory.newest(id);
+      if (newest === 'absent') return found === undefined ? undefined : revisionOf(found);
+      if (newest !== 'spilled') return newest;
+      if (memory.presence(id) === 'deleted') return undefined;
+      if (found?.version === memory.versionOf(id)) return revisionOf(found);
+    }
   }
 
   /** Tombstones for every item of the range that is older than the call. Returns how many. */
@@ -115,9 +125,9 @@ export class Queries {
     let deleted = 0;
     for (let at = 0; at < ids.length; ) {
       const id = ids[at] as string;
-      const entry = memory.find(id);
-      if (entry !== undefined && (entry.revision.version >= version || entry.revision.deleted)) {
-        batch.acknowledged(at, { id, version: entry.revision.version, ack: 'memory' });
+      const present = memory.versionOf(id);
+      if (present >= version || memory.presence(id) === 'deleted') {
+        batch.acknowledged(at, { id, version: present, ack: 'memory' });
         at++;
         continue;
       }
@@ -130,6 +140,7 @@ export class Queries {
         version,
       };
       try {
+        while (!writes.roomy) await abortable(this.#pause(RETRY_MS), signal);
         const receipt = writes.write(request, batch, at);
         if (receipt !== undefined) batch.acknowledged(at, receipt);
         deleted++;
@@ -158,8 +169,7 @@ export class Queries {
   }
 
   #itemOf(revision: Revision): SyncItem {
-    const entry = this.#parts.memory.find(revision.id);
-    return entry?.revision === revision ? entry.item : itemOf(revision, undefined);
+    return itemOf(revision);
   }
 }
 

@@ -1,7 +1,7 @@
 /**
  * A read that memory could not answer.
  *
- *   pending and L1 (the caller looked) ─► one flight per id ─► one SQL read for all misses of this turn
+ *   pending and L1, or the log where it was spilled ─► one flight per id ─► one SQL read for all misses of this turn
  *                                                             │
  *                                promote into L1, unless a write overtook the flight
  *
@@ -13,9 +13,11 @@ import type { FilterManager } from '../filter/filter-manager.js';
 import type { HybridClock } from '../item/hybrid-clock.js';
 import type { Revision } from '../item/revision.js';
 import { itemOf, type SyncItem } from '../item/sync-item.js';
-import type { MemoryCache } from '../memory/memory-cache.js';
+import type { Absence, MemoryCache } from '../memory/memory-cache.js';
 import type { SystemPorts } from '../ports/ports.js';
 import type { GuardedArchive } from '../storage/guarded-archive.js';
+import type { DamagedIds } from './damaged-ids.js';
+import type { Spill } from './spill.js';
 
 const IDS_PER_READ_MAX = 1000;
 
@@ -45,6 +47,9 @@ export interface ReadParts {
   readonly corrupt: (id: string) => void;
   /** Says which ids SQL has no row of, where it is trusted. */
   readonly filter: FilterManager | undefined;
+  readonly damaged: DamagedIds;
+  /** Where there is a log. */
+  readonly spill: Spill | undefined;
 }
 
 export class ReadPath {
@@ -54,6 +59,28 @@ export class ReadPath {
 
   constructor(parts: ReadParts) {
     this.#parts = parts;
+  }
+
+  get(id: string): Promise<SyncItem | undefined> {
+    const found = this.#parts.memory.read(id);
+    return typeof found === 'object' ? Promise.resolve(found) : this.absent(id, found);
+  }
+
+  /** A read that memory has no item for. */
+  absent(id: string, absence: Absence): Promise<SyncItem | undefined> {
+    if (absence === 'deleted') return Promise.resolve(undefined);
+    if (absence === 'spilled') return this.spilled(id);
+    try {
+      this.#parts.damaged.check(id);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+    return this.miss(id);
+  }
+
+  /** A read of an id whose newest write only the log holds. */
+  spilled(id: string): Promise<SyncItem | undefined> {
+    return (this.#parts.spill as Spill).get(id);
   }
 
   /** A read of an id that memory does not hold. Joins a flight of the same id. */
@@ -67,9 +94,11 @@ export class ReadPath {
 
   /** Asks SQL although memory may hold the id. A write that is still pending is newer, and is the answer. */
   fresh(id: string): Promise<SyncItem | undefined> {
-    const entry = this.#parts.memory.find(id);
-    if (entry?.dirty === true || this.#parts.archive === undefined) {
-      return Promise.resolve(entry === undefined || entry.revision.deleted ? undefined : entry.item);
+    const { memory, archive } = this.#parts;
+    if (archive === undefined || memory.isPending(id)) {
+      const found = memory.read(id);
+      if (found === 'spilled') return this.spilled(id);
+      return Promise.resolve(typeof found === 'string' ? undefined : found);
     }
     // An earlier flight may have read before this call: nobody who comes now may join it.
     this.detach(id);
@@ -103,6 +132,7 @@ export class ReadPath {
 
   async #read(flights: readonly Flight[]): Promise<void> {
     const archive = this.#parts.archive as GuardedArchive;
+    const { clock } = this.#parts.ports;
     let rows: (Revision | SyncEngineError | undefined)[];
     try {
       rows = await archive.getMany(flights.map((flight) => flight.id));
@@ -113,6 +143,7 @@ export class ReadPath {
       }
       return;
     }
+    this.#parts.memory.setTime(clock.now(), clock.monotonic());
     for (let at = 0; at < flights.length; at++) this.#answer(flights[at] as Flight, rows[at]);
   }
 
@@ -131,18 +162,17 @@ export class ReadPath {
     }
     this.#parts.clock.merge(row.version);
     if (flight.detached) {
-      flight.resolve(row.deleted ? undefined : itemOf(row, undefined));
+      flight.resolve(row.deleted ? undefined : itemOf(row));
       return;
     }
     const newest = this.#parts.memory.promote(row);
-    if (newest.deleted) flight.resolve(undefined);
-    else flight.resolve(this.#parts.memory.find(flight.id)?.item ?? itemOf(newest, undefined));
+    if (newest === 'spilled') this.spilled(flight.id).then(flight.resolve, flight.reject);
+    else flight.resolve(typeof newest === 'string' ? undefined : newest);
   }
 
   /** SQL has no row of what a fresh read found in memory: the copy outlived its row. */
   #forget(flight: Flight): void {
-    const entry = this.#parts.memory.find(flight.id);
-    if (!flight.detached && entry?.dirty === false) this.#parts.memory.drop(entry);
+    if (!flight.detached) this.#parts.memory.forget(flight.id);
   }
 
   #land(flight: Flight): void {

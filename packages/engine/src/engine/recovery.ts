@@ -10,6 +10,7 @@ import type { LogContents } from '../wal/record-store.js';
 import type { WriteAheadLog } from '../wal/write-ahead-log.js';
 import type { DeadLetters } from './dead-letters.js';
 import type { Flusher } from './flush.js';
+import { SPILL_TO } from './spill.js';
 
 export async function replay(
   log: WriteAheadLog,
@@ -41,19 +42,24 @@ function takeRecord(
   flusher: Flusher,
   letters: DeadLetters,
 ): number | undefined {
-  const present = memory.find(revision.id);
+  const { id, version } = revision;
+  const present = memory.pending(id);
   if (present !== undefined && !isNewer(revision, present.revision)) return position;
-  const older = present === undefined || present.logPosition === 0 ? undefined : present.logPosition;
+  if (present === undefined && version <= memory.versionOf(id)) return position;
   const entry = memory.write(revision);
+  const older = entry.logPosition === 0 ? undefined : entry.logPosition;
   entry.logPosition = position;
   entry.loggedVersion = revision.version;
   entry.durableVersion = revision.version;
   if (revision.refusal !== undefined) letters.restore(entry);
+  // What does not fit stays in the log alone, and is read from there when its turn comes.
+  else if (older === undefined && memory.hotBytes > memory.bytesMax * SPILL_TO && memory.spill(entry))
+    return undefined;
   else if (entry.lane === 'none') flusher.addToBacklog(entry);
   return older;
 }
 
 function mark(memory: MemoryCache, id: string, position: number): void {
-  const entry = memory.find(id);
+  const entry = memory.pending(id);
   if (entry !== undefined) entry.replacedPosition = position;
 }

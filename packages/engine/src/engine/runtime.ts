@@ -12,6 +12,7 @@ import type { Revision } from '../item/revision.js';
 import type { Entry } from '../memory/entry.js';
 import { MemoryCache } from '../memory/memory-cache.js';
 import type { Timer } from '../ports/ports.js';
+import { BackpressureLevel } from '../resilience/backpressure.js';
 import type { CircuitState } from '../resilience/circuit-breaker.js';
 import type { ArchiveInfo } from '../storage/archive-store.js';
 import { GuardedArchive } from '../storage/guarded-archive.js';
@@ -28,9 +29,11 @@ import { assessHealth, type HealthCheck } from './health.js';
 import { type EngineState, type LifecycleEvent, transition } from './lifecycle.js';
 import { Loads } from './loads.js';
 import { LocalMerkle } from './local-merkle.js';
+import { Pressure, type PressureShare } from './pressure.js';
 import { ReadPath } from './read-path.js';
 import { replay } from './recovery.js';
 import { Scans } from './scans.js';
+import { Spill } from './spill.js';
 import { WritePath } from './write-path.js';
 
 const MAINTENANCE_MS = 1000;
@@ -55,6 +58,8 @@ export class EngineRuntime {
   readonly log: WriteAheadLog | undefined;
   readonly flusher: Flusher | undefined;
   readonly reads: ReadPath;
+  readonly pressure: Pressure;
+  readonly spill: Spill | undefined;
   readonly letters: DeadLetters;
   readonly filter: FilterKeeper | undefined;
   readonly scans: Scans;
@@ -77,10 +82,16 @@ export class EngineRuntime {
     this.config = config;
     this.ports = ports;
     this.emitter = new Emitter(ports.logger);
-    this.memory = new MemoryCache(config.l1MaxBytes);
+    this.memory = new MemoryCache(config.l1MaxBytes, Buffer.from(ports.random.bytes(4)).readInt32LE());
     this.clock = new HybridClock(ports.clock);
     this.archive = this.#makeArchive();
     this.log = this.#makeLog();
+    this.pressure = new Pressure(config, {
+      memory: this.memory,
+      hasLog: this.log !== undefined,
+      changed: (level, previous, share) => this.#pressureChanged(level, previous, share),
+    });
+    this.spill = this.#makeSpill();
     this.letters = this.#makeLetters();
     this.filter = this.#makeFilter();
     this.merkle = new LocalMerkle(
@@ -92,6 +103,7 @@ export class EngineRuntime {
       archive: this.archive,
       damaged: this.damaged,
       corrupt: (id) => this.corrupt('sql', id),
+      spilled: (ids) => this.spill?.getMany(ids) ?? Promise.resolve([]),
     });
     this.flusher = this.#makeFlusher();
     this.reads = new ReadPath({
@@ -101,6 +113,8 @@ export class EngineRuntime {
       ports,
       corrupt: (id) => this.corrupt('sql', id),
       filter: this.filter?.manager,
+      damaged: this.damaged,
+      spill: this.spill,
     });
   }
 
@@ -323,8 +337,9 @@ export class EngineRuntime {
 
   /** One round of maintenance; plans the next. */
   maintain(): void {
-    this.memory.coarseNow = this.ports.clock.now();
+    this.memory.setTime(this.ports.clock.now(), this.ports.clock.monotonic());
     this.#keepMark();
+    this.#writes?.relieved();
     this.filter?.maintain();
     void this.#verifyLetters();
     if (this.ports.clock.monotonic() - this.#collectedAtMs >= COLLECT_MS) void this.collect();
@@ -367,6 +382,7 @@ export class EngineRuntime {
       lowest = Math.min(lowest, revision.version - 1);
       if (loggedVersion > 0) lowest = Math.min(lowest, loggedVersion - 1);
     }
+    for (const { version } of this.memory.spilled()) lowest = Math.min(lowest, version - 1);
     return lowest;
   }
 
@@ -393,24 +409,37 @@ export class EngineRuntime {
   }
 
   health(): HealthCheck {
-    const { archive, log, memory, config } = this;
-    const { dirtyCount, dirtyBytes } = memory;
-    const memoryFull = archive !== undefined && dirtyBytes >= config.l1MaxBytes;
-    const logFull =
-      log !== undefined && (dirtyCount >= config.walMaxItems || dirtyBytes >= config.walMaxBytes);
+    const { archive, log, memory } = this;
+    const { waitingBytes } = memory;
     return assessHealth({
       state: this.#state,
       memory: memory.stats,
+      pressure: this.pressure.share(),
+      backpressure: this.pressure.review(),
+      throttled: this.#writes?.heldCount ?? 0,
       archive: archive?.health,
       archiveAvailable: archive?.available ?? true,
-      wal: log === undefined ? undefined : log.stats(dirtyBytes, this.flusher?.draining === true),
+      wal: log === undefined ? undefined : log.stats(waitingBytes, this.flusher?.draining === true),
       logStatus: log?.status,
       logError: log?.lastError?.message,
       damagedRecords: this.damaged.count,
       filter: this.filter?.status,
       deadLetters: this.letters.count,
-      full: memoryFull || logFull,
     });
+  }
+
+  #pressureChanged(
+    level: BackpressureLevel,
+    previous: BackpressureLevel,
+    { ratio, limit }: PressureShare,
+  ): void {
+    const fields = { level: level.name, previous: previous.name, pressure: ratio, limit };
+    const message = `Backpressure: ${level.description}`;
+    if (level.rank > previous.rank && level !== BackpressureLevel.Warn)
+      this.ports.logger.warn(fields, message);
+    else this.ports.logger.info(fields, message);
+    this.memory.pinnedOnly = level.rank >= BackpressureLevel.Emergency.rank;
+    this.emitter.emit('backpressure', { level, previous, pressure: ratio });
   }
 
   corrupt(tier: 'memory' | 'wal' | 'sql', id: string | undefined): void {
@@ -495,10 +524,29 @@ export class EngineRuntime {
       logged: (entry, version) => {
         entry.durableVersion = version;
         entry.acknowledgeLogged(version);
+        this.spill?.relieve();
       },
       notLogged: (entry, version, error) => entry.failWaiters(version, error, 'wal'),
       damaged: (records) => this.#noteDamage(records),
+      spilledLost: (id, position) => {
+        this.memory.dropSpilled(id, position);
+        this.#noteDamage([{ id, position }]);
+      },
       statusChanged: (status, error) => this.#logStatusChanged(status, error),
+    });
+  }
+
+  #makeSpill(): Spill | undefined {
+    if (this.log === undefined) return undefined;
+    return new Spill(this.config, {
+      memory: this.memory,
+      log: this.log,
+      ports: this.ports,
+      leaving: (entry) => this.flusher?.leave(entry),
+      entriesMax: this.pressure.entriesMax,
+      spilled: () => this.#writes?.relieved(),
+      damaged: (records) => this.#noteDamage(records),
+      get: (id) => this.reads.get(id),
     });
   }
 
@@ -558,11 +606,13 @@ export class EngineRuntime {
       clock: this.clock,
       damaged: this.damaged,
       letters: this.letters,
+      spill: this.spill,
       stored: (writes, result) => {
         this.filter?.stored(writes, result);
         this.letters.stored(writes, result);
         if (result.changed) this.#wakeStreams();
       },
+      settled: () => this.#writes?.relieved(),
       redo: (entry, refused) => this.#redo(entry, refused),
       ports: this.ports,
       failed: (error) => this.#report(error, 'A batch could not be stored and will be tried again'),
@@ -576,6 +626,7 @@ export class EngineRuntime {
       reads: this.reads,
       loads: this.loads,
       letters: this.letters,
+      pressure: this.pressure,
       log: this.log,
       archive: this.archive,
       flusher: this.flusher,

@@ -9,7 +9,7 @@ import { SyncEngineError } from '../base/errors.js';
 import { compareIds } from '../item/id-order.js';
 import { isNewer } from '../item/order.js';
 import type { Revision } from '../item/revision.js';
-import type { MemoryCache } from '../memory/memory-cache.js';
+import type { MemoryCache, Pending } from '../memory/memory-cache.js';
 import type { RowPage, RowRange } from '../storage/archive-store.js';
 import type { GuardedArchive } from '../storage/guarded-archive.js';
 import type { DamagedIds } from './damaged-ids.js';
@@ -20,6 +20,8 @@ export interface ScanParts {
   readonly archive: GuardedArchive | undefined;
   readonly damaged: DamagedIds;
   readonly corrupt: (id: string) => void;
+  /** Reads spilled writes from the log; what it has released meanwhile is left out. */
+  readonly spilled: (ids: readonly string[]) => Promise<Revision[]>;
 }
 
 export class Scans {
@@ -41,18 +43,17 @@ export class Scans {
   async count(range: RowRange): Promise<number> {
     const { memory, archive, damaged } = this.#parts;
     for (const error of damaged.within(range.prefix)) {
-      if (memory.find(error.context.id as string) === undefined) throw error;
+      if (memory.presence(error.context.id as string) === 'absent') throw error;
     }
     let count = 0;
     if (archive === undefined) {
-      for (const entry of memory.all) if (isIn(entry.revision, range)) count++;
+      for (const revision of memory.revisions()) if (isIn(revision, range)) count++;
       return count;
     }
     const pending: string[] = [];
-    for (const entry of memory.dirty) {
-      if (!entry.id.startsWith(range.prefix)) continue;
-      pending.push(entry.id);
-      if (isIn(entry.revision, range)) count++;
+    for (const write of memory.pendings(range.prefix)) {
+      pending.push(write.id);
+      if (isIn(write, range)) count++;
     }
     try {
       return count + (await archive.count(range, pending));
@@ -76,9 +77,9 @@ export class Scan {
     this.#range = range;
     this.#after = after;
     this.#parts = parts;
-    const entries = parts.archive === undefined ? parts.memory.all : parts.memory.dirty;
+    const { memory, archive } = parts;
     this.#pending = [];
-    for (const { id } of entries) {
+    for (const { id } of archive === undefined ? memory.revisions() : memory.pendings(range.prefix)) {
       if (id.startsWith(range.prefix) && (after === undefined || compareIds(id, after) > 0))
         this.#pending.push(id);
     }
@@ -96,7 +97,7 @@ export class Scan {
   async next(limit: number): Promise<Revision[]> {
     if (this.#ended) return [];
     const { archive } = this.#parts;
-    const captured = this.#capture(limit);
+    const captured = await this.#capture(limit);
     if (archive === undefined) {
       this.#ended = this.#at >= this.#pending.length;
       return [...captured.values()].filter((revision) => isIn(revision, this.#range));
@@ -113,13 +114,20 @@ export class Scan {
   }
 
   /** The pending revisions next in line, as they are now: what is settled by now is in SQL. */
-  #capture(limit: number): Map<string, Revision> {
+  async #capture(limit: number): Promise<Map<string, Revision>> {
     const captured = new Map<string, Revision>();
     const { memory, archive } = this.#parts;
+    const spilled: string[] = [];
     for (let taken = 0; taken < limit && this.#at < this.#pending.length; taken++) {
       const id = this.#pending[this.#at++] as string;
-      const entry = memory.find(id);
-      if (entry !== undefined && (entry.dirty || archive === undefined)) captured.set(id, entry.revision);
+      const newest = memory.newest(id);
+      if (newest === 'spilled') spilled.push(id);
+      else if (newest !== 'absent' && (archive === undefined || memory.isPending(id)))
+        captured.set(id, newest);
+    }
+    // Before SQL is read: what the log has released by then, SQL shows.
+    if (spilled.length > 0) {
+      for (const revision of await this.#parts.spilled(spilled)) captured.set(revision.id, revision);
     }
     return captured;
   }
@@ -171,7 +179,7 @@ export class Scan {
   #addDamage(error: SyncEngineError, newest: Map<string, Revision | SyncEngineError>): void {
     const id = error.context.id as string;
     if (this.#after !== undefined && compareIds(id, this.#after) <= 0) return;
-    if (this.#parts.memory.find(id) === undefined) newest.set(id, error);
+    if (this.#parts.memory.presence(id) === 'absent') newest.set(id, error);
   }
 
   #goOnBehind(id: string): void {
@@ -188,17 +196,21 @@ export class Scan {
     row: Revision | SyncEngineError | undefined,
     captured: Revision | undefined,
   ): Revision | SyncEngineError {
-    const entry = this.#parts.memory.find(id);
-    if (entry?.dirty === true) return entry.revision;
+    const { memory } = this.#parts;
+    const present = memory.newest(id);
     let newest = captured;
-    if (entry !== undefined && (newest === undefined || isNewer(entry.revision, newest)))
-      newest = entry.revision;
+    // Captured in memory, and spilled since.
+    if (present === 'spilled' && captured !== undefined) return captured;
+    if (typeof present === 'object') {
+      if (memory.isPending(id)) return present;
+      if (newest === undefined || isNewer(present, newest)) newest = present;
+    }
     if (row === undefined || row instanceof SyncEngineError) return newest ?? (row as SyncEngineError);
     return newest === undefined || isNewer(row, newest) ? row : newest;
   }
 }
 
-function isIn(revision: Revision, range: RowRange): boolean {
+function isIn(revision: Pending, range: RowRange): boolean {
   return (
     !revision.deleted &&
     revision.id.startsWith(range.prefix) &&

@@ -15,11 +15,12 @@ import {
 import { assertId } from '../item/object-id.js';
 import { contentHashOf, DEFAULT_STATE } from '../item/revision.js';
 import { assertState, revisionOf, SyncItem } from '../item/sync-item.js';
-import type { MemoryStats } from '../memory/memory-cache.js';
+import type { Absence, MemoryStats } from '../memory/memory-cache.js';
 import { drillDown, findDivergentPaths } from '../merkle/diff.js';
 import { LaneSum, wireHash } from '../merkle/digest.js';
 import type { MerkleDiff, MerkleNode, MerkleSource } from '../merkle/merkle-source.js';
 import { type MerklePath, pathOf } from '../merkle/path.js';
+import type { BackpressureLevel } from '../resilience/backpressure.js';
 import type { WalStats } from '../wal/write-ahead-log.js';
 import { abortable } from './abortable.js';
 import { type BatchResult, ManyWrites, NOBODY, SingleWrite } from './ack-targets.js';
@@ -310,9 +311,9 @@ export class SyncEngine implements AsyncDisposable {
     const runtime = this.#runtime;
     if (runtime.state !== 'Running') return Promise.reject(this.#stateError('get'));
     if (options !== undefined) return this.#getWith(id, options);
-    const entry = runtime.memory.read(id);
-    if (entry !== undefined) return Promise.resolve(entry.revision.deleted ? undefined : entry.item);
-    return this.#miss(id);
+    const found = runtime.memory.read(id);
+    if (typeof found === 'object') return Promise.resolve(found);
+    return this.#absent(id, found);
   }
 
   /** As `get`, and recomputes the SHA-256 of the content. @throws `CORRUPTION` where it does not fit. */
@@ -325,8 +326,7 @@ export class SyncEngine implements AsyncDisposable {
     if (item === undefined) return undefined;
     const revision = revisionOf(item);
     if (hash('sha256', revision.content) === contentHashOf(revision)) return item;
-    const entry = this.#runtime.memory.find(id);
-    if (entry?.dirty === false) this.#runtime.memory.drop(entry);
+    this.#runtime.memory.forget(id);
     this.#runtime.corrupt('memory', id);
     throw new SyncEngineError(
       'CORRUPTION',
@@ -344,15 +344,15 @@ export class SyncEngine implements AsyncDisposable {
     const misses: Promise<unknown>[] = [];
     for (let at = 0; at < ids.length; at++) {
       const id = ids[at] as string;
-      const entry = this.#runtime.memory.read(id);
-      if (entry !== undefined) {
-        items[at] = entry.revision.deleted ? undefined : entry.item;
+      const found = this.#runtime.memory.read(id);
+      if (typeof found === 'object') {
+        items[at] = found;
         continue;
       }
       const fill = (item: SyncItem | undefined): void => {
         items[at] = item;
       };
-      misses.push(this.#miss(id).then(fill));
+      misses.push(this.#absent(id, found).then(fill));
     }
     if (misses.length > 0) await abortable(Promise.all(misses), options?.signal);
     return items;
@@ -362,8 +362,8 @@ export class SyncEngine implements AsyncDisposable {
   peek(id: string): SyncItem | undefined {
     const runtime = this.#runtime;
     if (runtime.state !== 'Running') throw this.#stateError('peek');
-    const entry = runtime.memory.read(id);
-    return entry === undefined || entry.revision.deleted ? undefined : entry.item;
+    const found = runtime.memory.read(id);
+    return typeof found === 'object' ? found : undefined;
   }
 
   /**
@@ -399,8 +399,8 @@ export class SyncEngine implements AsyncDisposable {
     this.#assertRunning('definitelyMissing');
     assertId(id);
     const { memory, damaged, filter } = this.#runtime;
-    const entry = memory.find(id);
-    if (entry !== undefined) return entry.revision.deleted;
+    const presence = memory.presence(id);
+    if (presence !== 'absent') return presence === 'deleted';
     if (filter === undefined) return true;
     return !damaged.has(id) && filter.manager.mightExist(id) === false;
   }
@@ -544,14 +544,15 @@ export class SyncEngine implements AsyncDisposable {
   async status(id: string, options?: ReadOptions): Promise<ItemStatus> {
     this.#assertRunning('status');
     const { memory, archive } = this.#runtime;
-    const entry = memory.find(id);
-    if (entry?.dirty === true) {
+    const entry = memory.pending(id);
+    if (memory.spilledPosition(id) !== 0) return { kind: 'pending', ack: 'wal' };
+    if (entry !== undefined) {
       const { version, refusal } = entry.revision;
       if (refusal !== undefined) return { kind: 'deadLetter', error: rejectedError(id, refusal.reason) };
       if (entry.storedVersion >= version) return { kind: 'pending', ack: 'stored' };
       return { kind: 'pending', ack: entry.durableVersion >= version ? 'wal' : 'memory' };
     }
-    const l1 = entry !== undefined;
+    const l1 = memory.presence(id) !== 'absent';
     if ((await this.get(id, options)) === undefined) return { kind: 'missing' };
     return { kind: 'synced', l1, l2: false, l3: archive !== undefined };
   }
@@ -589,7 +590,12 @@ export class SyncEngine implements AsyncDisposable {
 
   /** Share of the memory budget that cannot be evicted, 0 to 1. */
   memoryPressure(): number {
-    return this.#runtime.health().memoryPressure;
+    return this.#runtime.pressure.share().ratio;
+  }
+
+  /** What that means for writers. */
+  backpressure(): BackpressureLevel {
+    return this.#runtime.pressure.review();
   }
 
   // ── Checks ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -651,7 +657,7 @@ export class SyncEngine implements AsyncDisposable {
 
   #write(request: WriteRequest): Promise<SubmitReceipt> {
     const { writes } = this.#runtime;
-    if (request.ack === 'memory') {
+    if (request.ack === 'memory' && writes.open) {
       try {
         return Promise.resolve(writes.write(request, NOBODY, 0) as SubmitReceipt);
       } catch (error) {
@@ -659,7 +665,8 @@ export class SyncEngine implements AsyncDisposable {
       }
     }
     return new Promise((resolve, reject) => {
-      writes.write(request, new SingleWrite(resolve, reject), 0);
+      const receipt = writes.write(request, new SingleWrite(resolve, reject), 0);
+      if (receipt !== undefined) resolve(receipt);
     });
   }
 
@@ -677,14 +684,14 @@ export class SyncEngine implements AsyncDisposable {
     return batch.promise;
   }
 
-  #miss(id: string): Promise<SyncItem | undefined> {
+  /** A read that memory had no item for. */
+  #absent(id: string, absence: Absence): Promise<SyncItem | undefined> {
     try {
       assertId(id);
-      this.#runtime.damaged.check(id);
     } catch (error) {
       return Promise.reject(error);
     }
-    return this.#runtime.reads.miss(id);
+    return this.#runtime.reads.absent(id, absence);
   }
 
   #getWith(id: string, options: GetOptions): Promise<SyncItem | undefined> {
@@ -694,7 +701,7 @@ export class SyncEngine implements AsyncDisposable {
       assertSignal(options.signal);
       assertId(id);
       if (options.fresh !== true) return abortable(this.get(id), options.signal);
-      if (memory.find(id) === undefined) damaged.check(id);
+      if (memory.presence(id) === 'absent') damaged.check(id);
     } catch (error) {
       return Promise.reject(error);
     }

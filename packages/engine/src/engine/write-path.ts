@@ -12,29 +12,36 @@ import { SyncEngineError } from '../base/errors.js';
 import { step } from '../base/steps.js';
 import type { AckLevel, SubmitReceipt } from '../config/submit-options.js';
 import type { HybridClock } from '../item/hybrid-clock.js';
-import { EMPTY_CONTENT, NO_CONTENT_HASH, type Revision, type RevisionBase } from '../item/revision.js';
+import {
+  changed,
+  EMPTY_CONTENT,
+  NO_CONTENT_HASH,
+  type Revision,
+  type RevisionBase,
+} from '../item/revision.js';
 import { type AckTarget, AckWaiter } from '../memory/ack-waiter.js';
 import { Deadlines } from '../memory/deadlines.js';
 import { accountedBytes, type Entry } from '../memory/entry.js';
 import type { MemoryCache } from '../memory/memory-cache.js';
 import type { SystemPorts } from '../ports/ports.js';
+import { BackpressureLevel } from '../resilience/backpressure.js';
 import type { GuardedArchive } from '../storage/guarded-archive.js';
 import type { WriteAheadLog } from '../wal/write-ahead-log.js';
 import type { DeadLetters } from './dead-letters.js';
 import type { Flusher } from './flush.js';
+import { HeldAck, HeldAcks } from './held-acks.js';
 import type { Loads } from './loads.js';
+import type { Pressure, PressureShare } from './pressure.js';
 import type { ReadPath } from './read-path.js';
 
-/** When a refused writer should come again: soon while SQL takes writes, later while it is away. */
-const RETRY_AFTER_MS = 100;
+/** When a refused writer should come again, at least, while SQL is away. */
 const RETRY_AFTER_OUTAGE_MS = 1000;
 
 export interface WriteConfig {
   readonly submitTimeoutMs: number;
   readonly maxPayloadBytes: number;
   readonly walMode: 'always' | 'outage';
-  readonly walMaxItems: number;
-  readonly walMaxBytes: number;
+  readonly l1MaxBytes: number;
 }
 
 export interface WriteParts {
@@ -43,6 +50,7 @@ export interface WriteParts {
   readonly reads: ReadPath;
   readonly loads: Loads;
   readonly letters: DeadLetters;
+  readonly pressure: Pressure;
   readonly log: WriteAheadLog | undefined;
   readonly archive: GuardedArchive | undefined;
   readonly flusher: Flusher | undefined;
@@ -69,22 +77,59 @@ export class WritePath {
   readonly #config: WriteConfig;
   readonly #parts: WriteParts;
   readonly #deadlines: Deadlines;
+  readonly #held: HeldAcks;
 
   constructor(config: WriteConfig, parts: WriteParts) {
     this.#config = config;
     this.#parts = parts;
     this.#deadlines = new Deadlines(parts.ports, (waiter) => waiter.fail(deadlineError(waiter, config)));
+    this.#held = new HeldAcks(parts.ports);
+  }
+
+  /** Whether a write is neither held nor refused for want of room. */
+  get open(): boolean {
+    return this.#parts.archive === undefined || this.#parts.pressure.calm;
+  }
+
+  /** As `open`, after a close look. */
+  get roomy(): boolean {
+    return this.#parts.pressure.review().rank < BackpressureLevel.Throttle.rank;
+  }
+
+  /** Writers that wait for room. */
+  get heldCount(): number {
+    return this.#held.count;
   }
 
   /**
-   * Takes a write. Returns the receipt if its level is reached at once; else `target` is told.
+   * Takes a write. Returns the receipt if its level is reached at once and nothing holds it; else `target` is told.
    * @throws SyncEngineError, outcome `not-applied`: the write was not taken.
    */
   write(request: WriteRequest, target: AckTarget, index: number): SubmitReceipt | undefined {
+    const { signal, source } = request;
+    if (signal?.aborted === true) throw abortedError(source.id, 'not-applied');
+    if (this.open) return this.#take(request, target, index);
+    const level = this.#parts.pressure.review();
+    if (!level.acceptsWrites) throw this.#backpressure();
+    if (level !== BackpressureLevel.Throttle) return this.#take(request, target, index);
+    const held = new HeldAck(target, index);
+    const receipt = this.#take(request, held, 0);
+    const deadlineAt = this.#parts.ports.clock.monotonic() + this.#config.submitTimeoutMs;
+    this.#held.hold(held, deadlineAt, signal, () => abortedError(source.id, 'indeterminate'));
+    if (receipt !== undefined) held.acknowledged(0, receipt);
+    return undefined;
+  }
+
+  /** There may be room again. */
+  relieved(): void {
+    if (this.#held.count === 0 && this.#parts.pressure.calm) return;
+    if (this.roomy) this.#held.release();
+  }
+
+  #take(request: WriteRequest, target: AckTarget, index: number): SubmitReceipt | undefined {
     const { memory, log, archive, flusher } = this.#parts;
     const { source, deleted, ack, signal } = request;
     const { id } = source;
-    if (signal?.aborted === true) throw abortedError(id, 'not-applied');
     this.#assertRoom(source);
     if (ack === 'wal') this.#assertLogOrArchive();
     const version = request.version ?? this.stamp();
@@ -106,7 +151,9 @@ export class WritePath {
     this.#parts.letters.superseded(id);
     this.#parts.reads.detach(id);
     this.#parts.loads.overtake(id);
+    const spilled = memory.spilledCount > 0 && memory.spilledPosition(id) !== 0;
     const entry = memory.write(revision);
+    if (spilled) flusher?.replacedSpilled(entry);
     if (archive === undefined || flusher === undefined) {
       memory.settle(entry);
       return { id, version, ack: 'memory' };
@@ -157,7 +204,7 @@ export class WritePath {
     const version = this.stamp();
     const { origin } = this.#parts;
     const base: RevisionBase = { version: row.version, origin: row.origin, rule: 'exactly' };
-    memory.write({ ...row, version, origin, state: refused.state, base, refusal: undefined });
+    memory.write(changed(row, { version, origin, state: refused.state, base, refusal: undefined }));
     entry.renumberWaiters(refused.version, version);
     if (entry.loggedVersion !== 0 || this.#config.walMode === 'always') log?.append(entry);
     flusher?.add(entry);
@@ -167,6 +214,7 @@ export class WritePath {
   /** Ends the waiting of everyone: the engine closes. */
   failAll(error: SyncEngineError): void {
     for (const waiter of this.#deadlines) waiter.fail(error);
+    this.#held.release();
   }
 
   readonly #removeDeadline = (waiter: AckWaiter): void => this.#deadlines.remove(waiter);
@@ -180,13 +228,11 @@ export class WritePath {
     };
   }
 
+  /** The levels leave room for small writes; one that is larger than what is left is refused by itself. */
   #assertRoom(source: Revision): void {
-    const { memory, log } = this.#parts;
-    const bytes = accountedBytes(source);
-    if (!memory.hasRoom(source.id, bytes)) throw this.#backpressure('memory', 'l1MaxBytes');
-    if (log === undefined) return;
-    if (memory.dirtyCount >= this.#config.walMaxItems) throw this.#backpressure('wal', 'walMaxItems');
-    if (memory.dirtyBytes + bytes > this.#config.walMaxBytes) throw this.#backpressure('wal', 'walMaxBytes');
+    const { memory, archive } = this.#parts;
+    if (archive !== undefined && !memory.hasRoom(source.id, accountedBytes(source)))
+      throw this.#backpressure('l1MaxBytes');
   }
 
   /** A log that takes nothing is no hope for who waits for it, unless SQL acknowledges in its place. */
@@ -201,21 +247,24 @@ export class WritePath {
     );
   }
 
-  #backpressure(
-    tier: 'memory' | 'wal',
-    limit: 'l1MaxBytes' | 'walMaxItems' | 'walMaxBytes',
-  ): SyncEngineError {
-    const flowing = this.#parts.archive?.available !== false;
+  #backpressure(full?: PressureShare['limit']): SyncEngineError {
+    const { pressure, archive } = this.#parts;
+    const { level } = pressure;
+    const { ratio, limit: fullest } = pressure.share();
+    const limit = full ?? fullest;
+    const flowing = archive?.available !== false;
+    const name = level.acceptsWrites && full !== undefined ? BackpressureLevel.Shutdown : level;
+    const retryAfterMs = Math.max(name.retryAfterMs ?? 0, flowing ? 0 : RETRY_AFTER_OUTAGE_MS);
     return new SyncEngineError(
       'BACKPRESSURE',
-      `Writes that wait for SQL have reached ${limit}; SQL is ${flowing ? 'taking them, more slowly than they come' : 'not reachable'}. Try again after retryAfterMs, or raise ${limit}.`,
+      `The write was not taken: what waits for SQL fills ${Math.round(ratio * 100)} % of ${limit === 'heap' ? "the process's heap" : limit}, and SQL is ${flowing ? 'taking it more slowly than it comes' : 'not reachable'}. Try again after ${retryAfterMs} ms (retryAfterMs), or raise ${limit === 'heap' ? '--max-old-space-size' : limit}.`,
       {
         context: {
-          tier,
+          tier: limit === 'l1MaxBytes' || limit === 'heap' ? 'memory' : 'wal',
           limit,
-          level: 'Shutdown',
-          httpStatus: 503,
-          retryAfterMs: flowing ? RETRY_AFTER_MS : RETRY_AFTER_OUTAGE_MS,
+          level: name.name,
+          httpStatus: name.httpStatus ?? 429,
+          retryAfterMs,
         },
       },
     );

@@ -60,3 +60,23 @@ export function contentHashOf(revision: Revision): string {
   revision.contentHash ??= revision.deleted ? NO_CONTENT_HASH : hash('sha256', revision.content);
   return revision.contentHash;
 }
+
+/** A copy with other values in some fields. Not by `...`: a revision may answer from a record, by getters. */
+export function changed(revision: Revision, change: Partial<Revision>): Revision {
+  return {
+    id: revision.id,
+    version: revision.version,
+    origin: revision.origin,
+    deleted: revision.deleted,
+    contentType: revision.contentType,
+    state: revision.state,
+    content: revision.content,
+    contentHash: revision.contentHash,
+    homeInstanceId: revision.homeInstanceId,
+    traceParent: revision.traceParent,
+    traceState: revision.traceState,
+    base: revision.base,
+    refusal: revision.refusal,
+    ...change,
+  };
+}

@@ -6,7 +6,7 @@ import { msOfVersion } from './hybrid-clock.js';
 import { isText, TEXT_LIMITS, type TextLimit } from './item-text.js';
 import { assertId } from './object-id.js';
 import { formatOrigin } from './origin.js';
-import { type ContentTypeName, contentHashOf, DEFAULT_STATE, type Revision } from './revision.js';
+import { type ContentTypeName, changed, contentHashOf, DEFAULT_STATE, type Revision } from './revision.js';
 
 export type ContentType = ContentTypeName;
 
@@ -40,29 +40,26 @@ export interface BatchableItem {
   readonly sizeBytes: number;
 }
 
-/** How often and when a cached item was read; kept by the cache, shown by the item. */
-export interface Usage {
-  readonly accessCount: number;
-  readonly lastAccessed: number;
-}
-
 /** Engine-internal access to what the public class keeps private; not exported from the package. */
 export let revisionOf: (item: SyncItem) => Revision;
-export let itemOf: (revision: Revision, usage: Usage | undefined) => SyncItem;
+/** `accessCount`: reads from memory, -1 where that is not known. */
+export let itemOf: (revision: Revision, accessCount?: number, lastAccessedSeconds?: number) => SyncItem;
 
 /** Marks the internal way of construction. */
 const STAMPED = Symbol('stamped');
 
 export class SyncItem implements BatchableItem {
   #revision: Revision;
-  #usage: Usage | undefined;
+  #accessCount = -1;
+  #lastAccessedSeconds = 0;
 
   static {
     revisionOf = (item) => item.#revision;
-    itemOf = (revision, usage) => {
+    itemOf = (revision, accessCount = -1, lastAccessedSeconds = 0) => {
       const item = new SyncItem(STAMPED as never, undefined as never);
       item.#revision = revision;
-      item.#usage = usage;
+      item.#accessCount = accessCount;
+      item.#lastAccessedSeconds = lastAccessedSeconds;
       return item;
     };
   }
@@ -164,20 +161,20 @@ export class SyncItem implements BatchableItem {
     return this.#stamped ? contentHashOf(this.#revision) : undefined;
   }
 
-  /** Milliseconds since 1970 of the last read from memory, exact to about a second. */
+  /** Milliseconds since 1970 of the last read from memory when this was answered, exact to about a second. */
   get lastAccessed(): number | undefined {
-    return this.#usage?.lastAccessed;
+    return this.#accessCount === -1 ? undefined : this.#lastAccessedSeconds * 1000;
   }
 
-  /** Reads from memory since the item is there. */
+  /** Reads from memory since the item is there, when this was answered. */
   get accessCount(): number | undefined {
-    return this.#usage?.accessCount;
+    return this.#accessCount === -1 ? undefined : this.#accessCount;
   }
 
   /** The same content in another state, not yet submitted. */
   withState(state: string): SyncItem {
     assertState(state);
-    return itemOf({ ...this.#revision, version: 0, origin: '', state }, undefined);
+    return itemOf(changed(this.#revision, { version: 0, origin: '', state }));
   }
 
   get #stamped(): boolean {

@@ -1,36 +1,44 @@
 /**
- * What memory holds of one id: its newest revision, and while that is not yet settled everywhere, how far it
- * got. A settled entry is *clean* and may be evicted; a *dirty* one is pinned.
+ * A write that is not yet settled everywhere: its revision, how far it got, and who waits for it. One object an id,
+ * pinned in memory until the write is stored and released, or kept by the log alone (*spilled*).
  */
 import type { SyncEngineError } from '../base/errors.js';
 import type { AckLevel } from '../config/submit-options.js';
-import type { Refusal, Revision } from '../item/revision.js';
-import type { BatchableItem, SyncItem, Usage } from '../item/sync-item.js';
+import { changed, type Refusal, type Revision } from '../item/revision.js';
+import type { BatchableItem, SyncItem } from '../item/sync-item.js';
 import { itemOf } from '../item/sync-item.js';
 import type { AckWaiter } from './ack-waiter.js';
-import type { EntryList, Linked } from './entry-list.js';
 
 /**
- * Bytes of one entry beside id and content: the entry, its revision, its buffer's object, its place in the
- * map. Measured as growth of the process per item, for contents of 0, 100 and 1,000 bytes: 562, 480, 645.
+ * Bytes of one entry beside id and content: the entry, its revision, its buffer's object, its places in queues.
+ * Measured as growth of the process per item.
  */
 const ENTRY_OVERHEAD_BYTES = 560;
 
 export function accountedBytes(revision: Revision): number {
-  return ENTRY_OVERHEAD_BYTES + revision.id.length + revision.content.length;
+  return accountedSize(revision.id.length, revision.content.length);
+}
+
+export function accountedSize(idLength: number, contentBytes: number): number {
+  return ENTRY_OVERHEAD_BYTES + idLength + contentBytes;
 }
 
 /**
- * `batch`: in the batcher. `live`: its batch is full and waits for a free connection. `backlog`: it was
- * pending at start, or its flush failed.
+ * `batch`: in the batcher. `live`: its batch is full and waits for a free connection. `backlog`: it was pending at
+ * start, or spilled, or waits since SQL went away. `returned`: its flush failed.
  */
-export type Lane = 'none' | 'batch' | 'live' | 'backlog';
+export type Lane = 'none' | 'batch' | 'live' | 'backlog' | 'returned';
 
-export class Entry implements BatchableItem, Usage, Linked<Entry> {
+export class Entry implements BatchableItem {
   revision: Revision;
   sizeBytes: number;
-  /** Not yet stored and released. */
-  dirty = false;
+  /** Not yet stored and released, and not spilled. An entry that is not dirty any more is never used again. */
+  dirty = true;
+  /** Its slot, and its place among the dirty ones. */
+  readonly slot: number;
+  dirtyIndex = -1;
+  /** Whether the order of eviction knows the slot: it held a clean copy before. */
+  readonly known: boolean;
 
   /** Position of this id's record in the log, 0 where it has none; and the version of that record. */
   logPosition = 0;
@@ -56,16 +64,12 @@ export class Entry implements BatchableItem, Usage, Linked<Entry> {
   #lastWaiter: AckWaiter | undefined;
 
   accessCount = 0;
-  lastAccessed = 0;
-  #item: SyncItem | undefined;
+  lastAccessedSeconds = 0;
 
-  /** The list that the entry is in, and its neighbours there (`entry-list.ts`). */
-  list: EntryList<Entry> | undefined;
-  previous: Entry | undefined;
-  next: Entry | undefined;
-
-  constructor(revision: Revision) {
+  constructor(revision: Revision, slot: number, known: boolean) {
     this.revision = revision;
+    this.slot = slot;
+    this.known = known;
     this.sizeBytes = accountedBytes(revision);
   }
 
@@ -73,10 +77,32 @@ export class Entry implements BatchableItem, Usage, Linked<Entry> {
     return this.revision.id;
   }
 
-  /** The item as callers see it; one object for all of them, since it never changes. */
+  /** The item as callers see it. */
   get item(): SyncItem {
-    this.#item ??= itemOf(this.revision, this);
-    return this.#item;
+    return itemOf(this.revision, this.accessCount, this.lastAccessedSeconds);
+  }
+
+  /** Whether anyone still waits for it. */
+  get awaited(): boolean {
+    while (this.#firstWaiter?.settled) this.#firstWaiter = this.#firstWaiter.nextOfEntry;
+    return this.#firstWaiter !== undefined;
+  }
+
+  /** The log alone can answer for it: its newest version is there and nothing about it is under way. */
+  get spillable(): boolean {
+    const { version, refusal } = this.revision;
+    return (
+      this.durableVersion === version &&
+      this.loggedVersion === version &&
+      this.logPosition !== 0 &&
+      this.storedVersion < version &&
+      this.flushingVersion === 0 &&
+      this.replacedPosition === 0 &&
+      !this.logQueued &&
+      !this.logStale &&
+      refusal === undefined &&
+      !this.awaited
+    );
   }
 
   /**
@@ -89,7 +115,7 @@ export class Entry implements BatchableItem, Usage, Linked<Entry> {
 
   /** The archive refused the revision: it stays, pinned and readable, and is not flushed. */
   setAside(refusal: Refusal): void {
-    this.revision = { ...this.revision, refusal };
+    this.revision = changed(this.revision, { refusal });
     this.logStale = true;
   }
 
@@ -142,6 +168,5 @@ export class Entry implements BatchableItem, Usage, Linked<Entry> {
     this.revision = revision;
     this.sizeBytes = accountedBytes(revision);
     this.logStale = false;
-    this.#item = undefined;
   }
 }

@@ -1,165 +1,703 @@
 /**
- * L1: every entry in memory by id, within one byte budget.
+ * L1: what memory holds of each id, within one byte budget. Every id has a slot, a number into typed arrays:
  *
- *   dirty   pinned until stored and released; reads see them first
- *   clean   what tiers below also hold; the least recently used leave when the budget is needed
+ *   pending  an `Entry`: a write that is not yet stored and released. Pinned; reads see it first.
+ *   spilled  a pending write that only the log holds: here its id, version and position in the log. Pinned.
+ *   clean    what tiers below hold too: its bytes in a slab, or a revision where it is large. May be evicted.
  *
- * Invariants: an entry is in exactly one of the two lists. A revision is never replaced by an older one.
- * Dirty bytes alone never exceed the budget (`hasRoom` is asked before a write is taken).
+ * Invariants: an id is in exactly one of the three. A revision is never replaced by an older one. What callers hold
+ * never changes: entries are replaced, slabs are not overwritten. `bytes` counts everything that grows with use,
+ * indexes included, and exceeds the budget only by what is pinned.
  */
 import { isNewer } from '../item/order.js';
 import type { Revision } from '../item/revision.js';
-import { accountedBytes, Entry } from './entry.js';
-import { EntryList } from './entry-list.js';
+import { itemOf, type SyncItem } from '../item/sync-item.js';
+import { accountedSize, Entry } from './entry.js';
+import { type HashSeed, hashOfId, IdIndex, type SlotIds } from './id-index.js';
+import { Interned } from './interned.js';
+import { Recency } from './recency.js';
+import {
+  RECORD_DELETED,
+  RecordRevision,
+  recordBytes,
+  recordFlags,
+  recordHasId,
+  recordId,
+  recordNumber,
+  writeRecord,
+} from './record.js';
+import { type SlabOwner, Slabs } from './slabs.js';
 
 export interface MemoryStats {
   readonly items: number;
   readonly bytes: number;
   readonly bytesMax: number;
+  /** Not yet stored, spilled ones included. */
   readonly dirtyItems: number;
+  /** Bytes that these take in memory. */
   readonly dirtyBytes: number;
+  /** Of them, items that only the log holds. */
+  readonly spilledItems: number;
   readonly evictions: number;
 }
 
-export class MemoryCache {
-  readonly #bytesMax: number;
-  readonly #entries = new Map<string, Entry>();
-  readonly #clean = new EntryList<Entry>();
-  readonly #dirty = new EntryList<Entry>();
+/** What memory answers where it has no item to give. `spilled`: the log has it. */
+export type Absence = 'absent' | 'deleted' | 'spilled';
+
+/** Where a spilled write is. */
+export interface SpilledRef {
+  readonly id: string;
+  readonly position: number;
+}
+
+/** A pending write, spilled or not, without its content. */
+export interface Pending {
+  readonly id: string;
+  readonly version: number;
+  readonly deleted: boolean;
+  readonly state: string;
+}
+
+const FLAG_PENDING = 64;
+const FLAG_SPILLED = 128;
+
+/** Bytes of a slot in the arrays here, the eviction order's not counted. */
+const SLOT_BYTES = 4 + 8 + 8 + 4 + 4 + 4 + 1 + 2 + 2 + 8;
+/** A clean revision that is not in a slab: its object, its buffer. */
+const LARGE_OVERHEAD_BYTES = 400;
+const SLOTS_MIN = 64;
+/** Small, since a step counts at once, and what is clean makes room for it. */
+const GROWTH = 1.125;
+const SLAB_BYTES_MIN = 1024;
+const SLAB_BYTES_MAX = 256 * 1024;
+
+export class MemoryCache implements SlabOwner, SlotIds {
+  readonly #seed: HashSeed;
+  readonly #index: IdIndex;
+  readonly #slabs: Slabs;
+  readonly #order = new Recency();
+  readonly #states = new Interned();
+  readonly #origins = new Interned();
+  #bytesMax: number;
+
+  // One element a slot.
+  #capacity = 0;
+  hashes = new Int32Array(0);
+  #flags = new Uint8Array(0);
+  #versions = new Float64Array(0);
+  /** Of the record in the slabs, -1 for none. */
+  #places = new Float64Array(0);
+  #contentBytes = new Uint32Array(0);
+  #accessCounts = new Uint32Array(0);
+  #lastAccessed = new Int32Array(0);
+  #stateNumbers = new Uint16Array(0);
+  #originNumbers = new Uint16Array(0);
+  /** The entry of a pending id, the revision of a large clean one. */
+  readonly #objects: (Entry | Revision | undefined)[] = [];
+
+  readonly #freeSlots: number[] = [];
+  #slotsUsed = 0;
+
+  readonly #dirty: Entry[] = [];
+  #dirtyBytes = 0;
+  #spilledCount = 0;
+  /** Slots in the order in which they were spilled; some are not spilled any more. */
+  #spilledQueue: number[] = [];
+  #spilledHead = 0;
+  #spilledTaken = 0;
+  #spilledBytes = 0;
+  #waitingBytes = 0;
+  #objectBytes = 0;
   #evictions = 0;
-  /** Wall clock of about now, set by the engine's maintenance: a read does not ask the system for time. */
-  coarseNow = 0;
+  #pinnedOnly = false;
+  #nowSeconds = 0;
+  #nowMs = 0;
 
-  constructor(bytesMax: number) {
+  /**
+   * @param bytesMax The budget.
+   * @param seed Of the hash of ids: random, so that nobody outside can make ids collide.
+   */
+  constructor(bytesMax: number, seed: HashSeed = 0) {
     this.#bytesMax = bytesMax;
+    this.#seed = seed;
+    this.#index = new IdIndex(this);
+    this.#slabs = new Slabs(slabBytesFor(bytesMax), this);
+    this.#grow(SLOTS_MIN);
   }
 
-  /** Ids in memory, tombstones included. */
+  // ── Figures ────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Ids in memory, tombstones and spilled ones included. */
   get size(): number {
-    return this.#entries.size;
+    return this.#index.count;
   }
 
+  get bytesMax(): number {
+    return this.#bytesMax;
+  }
+
+  /** Whether a write of that many bytes leaves what is pinned within the budget. */
+  hasRoom(id: string, bytes: number): boolean {
+    const limit = this.#bytesMax - bytes;
+    if (this.pinnedBytes <= limit) return true;
+    const present = this.pending(id);
+    return present !== undefined && this.pinnedBytes - present.sizeBytes <= limit;
+  }
+
+  /** Everything that is accounted. */
+  get bytes(): number {
+    return (
+      this.#capacity * (SLOT_BYTES + this.#order.slotBytes) +
+      this.#index.bytes +
+      this.#slabs.bytes +
+      this.#objectBytes +
+      this.#dirtyBytes +
+      this.#states.bytes +
+      this.#origins.bytes
+    );
+  }
+
+  /** Bytes that cannot be evicted: what is pending or spilled. */
+  get pinnedBytes(): number {
+    return this.#dirtyBytes + this.#spilledBytes;
+  }
+
+  /** Writes that are not yet stored, spilled ones included. */
   get dirtyCount(): number {
-    return this.#dirty.count;
+    return this.#dirty.length + this.#spilledCount;
   }
 
-  get dirtyBytes(): number {
-    return this.#dirty.bytes;
+  /** Bytes of what is pending in memory, spilled ones not included. */
+  get hotBytes(): number {
+    return this.#dirtyBytes;
   }
 
-  /** Dirty entries, the one that is dirty for the longest time first. */
-  get dirty(): Iterable<Entry> {
-    return this.#dirty;
+  get spilledCount(): number {
+    return this.#spilledCount;
   }
 
-  get all(): Iterable<Entry> {
-    return this.#entries.values();
+  /** Bytes of all writes that are not yet stored, wherever they are. */
+  get waitingBytes(): number {
+    return this.#waitingBytes;
   }
 
   get stats(): MemoryStats {
     return {
-      items: this.#entries.size,
-      bytes: this.#clean.bytes + this.#dirty.bytes,
+      items: this.#index.count,
+      bytes: this.bytes,
       bytesMax: this.#bytesMax,
-      dirtyItems: this.#dirty.count,
-      dirtyBytes: this.#dirty.bytes,
+      dirtyItems: this.dirtyCount,
+      dirtyBytes: this.#dirtyBytes + this.#spilledBytes,
+      spilledItems: this.#spilledCount,
       evictions: this.#evictions,
     };
   }
 
-  /** The entry, whether live or a tombstone, without counting it as a read. */
-  find(id: string): Entry | undefined {
-    return this.#entries.get(id);
+  /** The time of about now, set by whoever knows it: a read does not ask the system. */
+  setTime(wallMs: number, monotonicMs: number): void {
+    this.#nowSeconds = Math.floor(wallMs / 1000);
+    this.#nowMs = monotonicMs;
   }
 
-  /** The entry, counted as a read: it becomes the youngest of the clean ones. */
-  read(id: string): Entry | undefined {
-    const entry = this.#entries.get(id);
-    if (entry === undefined) return undefined;
-    entry.accessCount++;
-    entry.lastAccessed = this.coarseNow;
-    if (!entry.dirty) this.#clean.renew(entry);
-    return entry;
+  /** Whether nothing clean is kept, and nothing filled from lower tiers. */
+  set pinnedOnly(pinnedOnly: boolean) {
+    this.#pinnedOnly = pinnedOnly;
+    this.#evictToBudget();
   }
 
-  /** Whether a write of that many bytes leaves the dirty entries within the budget. */
-  hasRoom(id: string, bytes: number): boolean {
-    const limit = this.#bytesMax - bytes;
-    if (this.#dirty.bytes <= limit) return true;
-    const entry = this.#entries.get(id);
-    return entry?.dirty === true && this.#dirty.bytes - entry.sizeBytes <= limit;
+  // ── Reads ──────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** What memory answers, counted as a read. */
+  read(id: string): SyncItem | Absence {
+    const slot = this.#find(id);
+    if (slot === -1) return 'absent';
+    const flags = this.#flags[slot] as number;
+    if ((flags & (FLAG_PENDING | FLAG_SPILLED)) !== 0) return this.#readPending(slot, flags);
+    const count = ((this.#accessCounts[slot] as number) + 1) >>> 0;
+    this.#accessCounts[slot] = count;
+    this.#lastAccessed[slot] = this.#nowSeconds;
+    this.#order.accessed(slot, this.#nowMs);
+    if ((flags & RECORD_DELETED) !== 0) return 'deleted';
+    return itemOf(this.#cleanRevision(slot, id), count, this.#nowSeconds);
   }
 
-  /** Takes a write: the entry is dirty from now on. The revision must be newer than what is there. */
+  /** The pending write of the id, where it is not spilled. */
+  pending(id: string): Entry | undefined {
+    const slot = this.#find(id);
+    if (slot === -1 || ((this.#flags[slot] as number) & FLAG_PENDING) === 0) return undefined;
+    return this.#objects[slot] as Entry;
+  }
+
+  /** Whether the newest write of the id, if memory knows it, is a live item or a delete. */
+  presence(id: string): 'absent' | 'deleted' | 'live' {
+    const slot = this.#find(id);
+    if (slot === -1) return 'absent';
+    const entry = this.#entryAt(slot);
+    const deleted = entry?.revision.deleted ?? ((this.#flags[slot] as number) & RECORD_DELETED) !== 0;
+    return deleted ? 'deleted' : 'live';
+  }
+
+  /** The newest revision, pending or clean, not counted as a read. */
+  newest(id: string): Revision | 'absent' | 'spilled' {
+    const slot = this.#find(id);
+    if (slot === -1) return 'absent';
+    const flags = this.#flags[slot] as number;
+    if ((flags & FLAG_SPILLED) !== 0) return 'spilled';
+    if ((flags & FLAG_PENDING) !== 0) return (this.#objects[slot] as Entry).revision;
+    return this.#cleanRevision(slot, id);
+  }
+
+  /** Version of the newest write, 0 where memory does not know the id. */
+  versionOf(id: string): number {
+    const slot = this.#find(id);
+    if (slot === -1) return 0;
+    return this.#entryAt(slot)?.revision.version ?? (this.#versions[slot] as number);
+  }
+
+  /** Whether a write of the id is not yet stored, spilled or not. */
+  isPending(id: string): boolean {
+    const slot = this.#find(id);
+    return slot !== -1 && ((this.#flags[slot] as number) & (FLAG_PENDING | FLAG_SPILLED)) !== 0;
+  }
+
+  /** Where the log has the spilled write of the id, 0 where it is not spilled. */
+  spilledPosition(id: string): number {
+    const slot = this.#find(id);
+    if (slot === -1 || ((this.#flags[slot] as number) & FLAG_SPILLED) === 0) return 0;
+    return this.#numberAt(slot);
+  }
+
+  /** Pending writes that are not spilled, in no order. */
+  get dirty(): readonly Entry[] {
+    return this.#dirty;
+  }
+
+  /** Pending writes, spilled ones included, of ids that begin with `prefix`. */
+  *pendings(prefix: string): Generator<Pending> {
+    for (const { revision } of this.#dirty) if (revision.id.startsWith(prefix)) yield revision;
+    for (const slot of this.#spilledSlots()) {
+      const pending = this.#spilledAt(slot);
+      if (pending.id.startsWith(prefix)) yield pending;
+    }
+  }
+
+  /** Spilled writes with their positions in the log. */
+  *spilled(): Generator<Pending & SpilledRef> {
+    for (const slot of this.#spilledSlots())
+      yield { ...this.#spilledAt(slot), position: this.#numberAt(slot) };
+  }
+
+  /** Everything that is in memory, spilled ones not included. */
+  *revisions(): Generator<Revision> {
+    for (let slot = 0; slot < this.#slotsUsed; slot++) {
+      const entry = this.#entryAt(slot);
+      if (entry !== undefined) yield entry.revision;
+      else if (this.#isClean(slot)) yield this.#cleanRevision(slot, this.#idAt(slot));
+    }
+  }
+
+  // ── Writes ─────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Takes a write: it is pending from now on. The revision must be newer than what is there. */
   write(revision: Revision): Entry {
-    let entry = this.#entries.get(revision.id);
-    if (entry === undefined) {
-      entry = new Entry(revision);
-      this.#entries.set(revision.id, entry);
-      entry.dirty = true;
-      this.#dirty.append(entry);
-    } else if (entry.dirty) {
-      this.#resize(entry, revision);
-    } else {
-      this.#clean.remove(entry);
-      entry.replace(revision);
-      entry.dirty = true;
-      this.#dirty.append(entry);
+    const hash = hashOfId(revision.id, this.#seed);
+    let slot = this.#index.find(revision.id, hash);
+    const present = slot === -1 ? undefined : this.#entryAt(slot);
+    if (present !== undefined) {
+      this.#countDirty(present, -1);
+      present.replace(revision);
+      this.#countDirty(present, 1);
+      this.#evictToBudget();
+      return present;
     }
+    const spilled = slot !== -1 && ((this.#flags[slot] as number) & FLAG_SPILLED) !== 0;
+    const known = slot !== -1 && !spilled;
+    if (slot === -1) slot = this.#take(hash);
+    else if (known) this.#order.removed(slot);
+    const entry = new Entry(revision, slot, known);
+    entry.accessCount = known ? (this.#accessCounts[slot] as number) : 0;
+    if (spilled) this.#carryOver(slot, entry);
+    this.#makePending(slot, entry);
     this.#evictToBudget();
     return entry;
   }
 
-  /** Fills from a lower tier, unless memory holds this write or a newer one. Returns the newer of both. */
-  promote(revision: Revision): Revision {
-    const present = this.#entries.get(revision.id);
-    if (present !== undefined) {
-      if (present.dirty || !isNewer(revision, present.revision)) return present.revision;
-      this.#clean.remove(present);
-      present.replace(revision);
-      this.#clean.append(present);
-    } else if (accountedBytes(revision) <= this.#bytesMax - this.#dirty.bytes) {
-      const entry = new Entry(revision);
-      entry.accessCount = 1;
-      entry.lastAccessed = this.coarseNow;
-      this.#entries.set(revision.id, entry);
-      this.#clean.append(entry);
+  /**
+   * Fills from a lower tier, unless memory holds this write or a newer one, and answers with the newer of both. What
+   * does not fit beside what is pinned is answered and not kept.
+   */
+  promote(revision: Revision): SyncItem | Absence {
+    const slot = this.#find(revision.id);
+    if (slot !== -1) {
+      const flags = this.#flags[slot] as number;
+      if ((flags & (FLAG_PENDING | FLAG_SPILLED)) !== 0) return this.#readPending(slot, flags);
+      const present = this.#cleanRevision(slot, revision.id);
+      if (!isNewer(revision, present))
+        return present.deleted ? 'deleted' : itemOf(present, 1, this.#nowSeconds);
+      this.#order.removed(slot);
+      this.#release(slot);
+      this.#keepClean(slot, revision, 1);
+    } else if (!this.#pinnedOnly && this.#cleanBytes(revision) <= this.#bytesMax - this.pinnedBytes) {
+      this.#keepClean(this.#take(hashOfId(revision.id, this.#seed)), revision, 1);
     }
     this.#evictToBudget();
-    return revision;
+    return revision.deleted ? 'deleted' : itemOf(revision, 1, this.#nowSeconds);
   }
 
-  /** The entry is stored and released: it may be evicted from now on. */
+  /** The entry is stored and released: what it holds is clean from now on. */
   settle(entry: Entry): void {
-    this.#dirty.remove(entry);
-    entry.dirty = false;
-    this.#clean.append(entry);
+    this.#unpin(entry);
+    this.#keepClean(entry.slot, entry.revision, entry.accessCount);
     this.#evictToBudget();
   }
 
-  /** Forgets an entry, dirty or clean: a newer row won, or its bytes are wrong. */
-  drop(entry: Entry): void {
-    if (this.#entries.get(entry.id) !== entry) return;
-    this.#entries.delete(entry.id);
-    entry.list?.remove(entry);
-    entry.dirty = false;
+  /** Only the log holds the content from now on. Only where `entry.spillable`. False where it cannot be done. */
+  spill(entry: Entry): boolean {
+    const { revision, slot, logPosition } = entry;
+    const state = this.#states.numberOf(revision.state);
+    const flags = recordFlags(revision, false, logPosition);
+    if (state === -1 || recordBytes(revision, flags, false) > this.#slabs.recordBytesMax) return false;
+    this.#unpin(entry);
+    this.#stateNumbers[slot] = state;
+    this.#versions[slot] = revision.version;
+    this.#contentBytes[slot] = 0;
+    this.#flags[slot] = flags | FLAG_SPILLED;
+    this.#writeRecord(slot, revision, flags, false, logPosition);
+    // Of a spilled write nobody counts reads; the place says what the content would take.
+    this.#accessCounts[slot] = revision.content.length;
+    this.#spilledQueue.push(slot);
+    this.#spilledCount++;
+    this.#spilledBytes += this.#spilledSize(slot);
+    this.#waitingBytes += waitingSize(revision.id.length, revision.content.length);
+    return true;
   }
 
-  #resize(entry: Entry, revision: Revision): void {
-    // The list sums sizes, so the entry leaves it while its size changes; its age among the dirty is kept
-    // only roughly, which nothing relies on.
-    this.#dirty.remove(entry);
-    entry.replace(revision);
-    this.#dirty.append(entry);
+  /** A spilled write was read from the log: pending again. Undefined where it is not, or no more, spilled there. */
+  unspill(revision: Revision, position: number): Entry | undefined {
+    const slot = this.#find(revision.id);
+    if (slot === -1 || ((this.#flags[slot] as number) & FLAG_SPILLED) === 0) return undefined;
+    if (this.#numberAt(slot) !== position) return undefined;
+    const entry = new Entry(revision, slot, false);
+    this.#carryOver(slot, entry);
+    this.#makePending(slot, entry);
+    return entry;
+  }
+
+  /** Spilled writes, the longest spilled first, up to a number and to bytes of content; each is named once. */
+  takeSpilled(countMax: number, bytesMax: number): SpilledRef[] {
+    const refs: SpilledRef[] = [];
+    let bytes = 0;
+    while (refs.length < countMax && bytes < bytesMax && this.#spilledHead < this.#spilledQueue.length) {
+      const slot = this.#spilledQueue[this.#spilledHead++] as number;
+      this.#spilledTaken++;
+      if (((this.#flags[slot] as number) & FLAG_SPILLED) === 0) continue;
+      bytes += accountedSize(0, this.#accessCounts[slot] as number);
+      refs.push({ id: this.#idAt(slot), position: this.#numberAt(slot) });
+    }
+    if (this.#spilledHead * 2 > this.#spilledQueue.length) {
+      this.#spilledQueue = this.#spilledQueue.slice(this.#spilledHead);
+      this.#spilledHead = 0;
+    }
+    return refs;
+  }
+
+  /** How many were taken ever, and how many will have been when all that are spilled now are. */
+  get spilledTaken(): number {
+    return this.#spilledTaken;
+  }
+
+  get spilledEnd(): number {
+    return this.#spilledTaken + this.#spilledQueue.length - this.#spilledHead;
+  }
+
+  /** Forgets a pending write: a newer row won, it was discarded, or its loss was reported. */
+  drop(entry: Entry): void {
+    if (!entry.dirty) return;
+    this.#unpin(entry);
+    this.#vacate(entry.slot);
+  }
+
+  /** Forgets a spilled write that the log cannot give back. */
+  dropSpilled(id: string, position: number): void {
+    const slot = this.#find(id);
+    if (slot === -1 || ((this.#flags[slot] as number) & FLAG_SPILLED) === 0) return;
+    if (this.#numberAt(slot) !== position) return;
+    this.#countSpilledOut(slot);
+    this.#release(slot);
+    this.#vacate(slot);
+  }
+
+  /** Forgets the clean copy of the id, where there is one. */
+  forget(id: string): void {
+    const slot = this.#find(id);
+    if (slot === -1 || ((this.#flags[slot] as number) & (FLAG_PENDING | FLAG_SPILLED)) !== 0) return;
+    this.#order.removed(slot);
+    this.#release(slot);
+    this.#vacate(slot);
+  }
+
+  // ── Slots ──────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Called by the index. */
+  hasId(slot: number, id: string): boolean {
+    const object = this.#objects[slot];
+    if (object !== undefined) return object.id === id;
+    const place = this.#places[slot] as number;
+    return recordHasId(
+      id,
+      this.#flags[slot] as number,
+      this.#slabs.bufferOf(place),
+      this.#slabs.offsetOf(place),
+    );
+  }
+
+  /** Called by the slabs. */
+  placeOf(slot: number): number {
+    return this.#places[slot] as number;
+  }
+
+  /** Called by the slabs. */
+  moved(slot: number, place: number): void {
+    this.#places[slot] = place;
+  }
+
+  #find(id: string): number {
+    // Of what is no id nothing is known; whoever asked finds out why.
+    if (typeof id !== 'string') return -1;
+    return this.#index.find(id, hashOfId(id, this.#seed));
+  }
+
+  #entryAt(slot: number): Entry | undefined {
+    if (((this.#flags[slot] as number) & FLAG_PENDING) === 0) return undefined;
+    return this.#objects[slot] as Entry;
+  }
+
+  #isClean(slot: number): boolean {
+    if (((this.#flags[slot] as number) & (FLAG_PENDING | FLAG_SPILLED)) !== 0) return false;
+    return this.#objects[slot] !== undefined || this.#places[slot] !== -1;
+  }
+
+  #idAt(slot: number): string {
+    const object = this.#objects[slot];
+    if (object !== undefined) return object.id;
+    const place = this.#places[slot] as number;
+    return recordId(this.#flags[slot] as number, this.#slabs.bufferOf(place), this.#slabs.offsetOf(place));
+  }
+
+  #numberAt(slot: number): number {
+    const place = this.#places[slot] as number;
+    return recordNumber(
+      this.#flags[slot] as number,
+      this.#contentBytes[slot] as number,
+      this.#slabs.bufferOf(place),
+      this.#slabs.offsetOf(place),
+    );
+  }
+
+  #cleanRevision(slot: number, id: string): Revision {
+    const object = this.#objects[slot];
+    if (object !== undefined) return object as Revision;
+    const place = this.#places[slot] as number;
+    return new RecordRevision(
+      id,
+      this.#versions[slot] as number,
+      this.#origins.textOf(this.#originNumbers[slot] as number),
+      this.#states.textOf(this.#stateNumbers[slot] as number),
+      this.#flags[slot] as number,
+      this.#slabs.bufferOf(place),
+      this.#slabs.offsetOf(place),
+      this.#contentBytes[slot] as number,
+    );
+  }
+
+  #readPending(slot: number, flags: number): SyncItem | Absence {
+    if ((flags & FLAG_SPILLED) !== 0) return (flags & RECORD_DELETED) !== 0 ? 'deleted' : 'spilled';
+    const entry = this.#objects[slot] as Entry;
+    entry.accessCount++;
+    entry.lastAccessedSeconds = this.#nowSeconds;
+    return entry.revision.deleted ? 'deleted' : entry.item;
+  }
+
+  /** A slot for an id that memory does not know, in the index already. */
+  #take(hash: number): number {
+    const slot = this.#freeSlots.pop() ?? this.#slotsUsed++;
+    if (slot >= this.#capacity) this.#grow(Math.ceil(this.#capacity * GROWTH));
+    this.hashes[slot] = hash;
+    this.#index.add(slot, hash);
+    return slot;
+  }
+
+  /** The slot has no id any more. What it held was released before. */
+  #vacate(slot: number): void {
+    this.#index.remove(slot, this.hashes[slot] as number);
+    this.#flags[slot] = 0;
+    this.#objects[slot] = undefined;
+    this.#places[slot] = -1;
+    this.#freeSlots.push(slot);
+  }
+
+  /** Lets go of what a clean or spilled slot holds. */
+  #release(slot: number): void {
+    const object = this.#objects[slot];
+    if (object !== undefined) {
+      this.#objectBytes -= largeBytes(object as Revision);
+      this.#objects[slot] = undefined;
+      return;
+    }
+    const place = this.#places[slot] as number;
+    if (place === -1) return;
+    this.#slabs.free(place);
+    this.#places[slot] = -1;
+  }
+
+  #makePending(slot: number, entry: Entry): void {
+    this.#release(slot);
+    this.#flags[slot] = FLAG_PENDING;
+    this.#objects[slot] = entry;
+    entry.dirtyIndex = this.#dirty.push(entry) - 1;
+    this.#countDirty(entry, 1);
+  }
+
+  /** What a spilled write knew of the log, for the entry that takes its place. */
+  #carryOver(slot: number, entry: Entry): void {
+    const version = this.#versions[slot] as number;
+    entry.logPosition = this.#numberAt(slot);
+    entry.loggedVersion = version;
+    entry.durableVersion = version;
+    this.#countSpilledOut(slot);
+  }
+
+  #countSpilledOut(slot: number): void {
+    this.#spilledCount--;
+    this.#spilledBytes -= this.#spilledSize(slot);
+    this.#waitingBytes -= waitingSize(this.#idAt(slot).length, this.#accessCounts[slot] as number);
+  }
+
+  #spilledSize(slot: number): number {
+    const place = this.#places[slot] as number;
+    return SLOT_BYTES + this.#order.slotBytes + 16 + this.#slabs.lengthOf(place);
+  }
+
+  #countDirty(entry: Entry, sign: 1 | -1): void {
+    const { id, content } = entry.revision;
+    this.#dirtyBytes += sign * entry.sizeBytes;
+    this.#waitingBytes += sign * waitingSize(id.length, content.length);
+  }
+
+  /** The entry is not pending any more; its slot is still to be given a use. */
+  #unpin(entry: Entry): void {
+    const last = this.#dirty.pop() as Entry;
+    if (last !== entry) {
+      this.#dirty[entry.dirtyIndex] = last;
+      last.dirtyIndex = entry.dirtyIndex;
+    }
+    this.#countDirty(entry, -1);
+    entry.dirty = false;
+    this.#flags[entry.slot] = 0;
+    this.#objects[entry.slot] = undefined;
+  }
+
+  #keepClean(slot: number, revision: Revision, accessCount: number): void {
+    this.#accessCounts[slot] = accessCount;
+    this.#lastAccessed[slot] = this.#nowSeconds;
+    this.#versions[slot] = revision.version;
+    const flags = recordFlags(revision, true, 0);
+    this.#flags[slot] = flags;
+    let bytes = recordBytes(revision, flags, true);
+    const state = this.#states.numberOf(revision.state);
+    const origin = this.#origins.numberOf(revision.origin);
+    if (bytes > this.#slabs.recordBytesMax || state === -1 || origin === -1) {
+      this.#objects[slot] = revision;
+      bytes = largeBytes(revision);
+      this.#objectBytes += bytes;
+    } else {
+      this.#stateNumbers[slot] = state;
+      this.#originNumbers[slot] = origin;
+      this.#contentBytes[slot] = revision.content.length;
+      this.#writeRecord(slot, revision, flags, true, 0);
+    }
+    this.#order.added(slot, this.hashes[slot] as number, bytes, this.#nowMs);
+  }
+
+  #writeRecord(slot: number, revision: Revision, flags: number, withContent: boolean, number: number): void {
+    const place = this.#slabs.allocate(slot, recordBytes(revision, flags, withContent));
+    this.#places[slot] = place;
+    const target = this.#slabs.bufferOf(place);
+    writeRecord(revision, flags, withContent, number, target, this.#slabs.offsetOf(place));
+  }
+
+  /** About what a clean copy would take. */
+  #cleanBytes(revision: Revision): number {
+    const bytes = recordBytes(revision, recordFlags(revision, true, 0), true);
+    const record = bytes > this.#slabs.recordBytesMax ? bytes + LARGE_OVERHEAD_BYTES : bytes;
+    return SLOT_BYTES + this.#order.slotBytes + record;
+  }
+
+  *#spilledSlots(): Generator<number> {
+    if (this.#spilledCount === 0) return;
+    for (let slot = 0; slot < this.#slotsUsed; slot++) {
+      if (((this.#flags[slot] as number) & FLAG_SPILLED) !== 0) yield slot;
+    }
+  }
+
+  #spilledAt(slot: number): Pending {
+    return {
+      id: this.#idAt(slot),
+      version: this.#versions[slot] as number,
+      deleted: ((this.#flags[slot] as number) & RECORD_DELETED) !== 0,
+      state: this.#states.textOf(this.#stateNumbers[slot] as number),
+    };
+  }
+
+  #grow(capacity: number): void {
+    this.#capacity = capacity;
+    this.hashes = grown(this.hashes, new Int32Array(capacity));
+    this.#flags = grown(this.#flags, new Uint8Array(capacity));
+    this.#versions = grown(this.#versions, new Float64Array(capacity));
+    const places = new Float64Array(capacity).fill(-1, this.#places.length);
+    this.#places = grown(this.#places, places);
+    this.#contentBytes = grown(this.#contentBytes, new Uint32Array(capacity));
+    this.#accessCounts = grown(this.#accessCounts, new Uint32Array(capacity));
+    this.#lastAccessed = grown(this.#lastAccessed, new Int32Array(capacity));
+    this.#stateNumbers = grown(this.#stateNumbers, new Uint16Array(capacity));
+    this.#originNumbers = grown(this.#originNumbers, new Uint16Array(capacity));
+    this.#order.grow(capacity);
   }
 
   #evictToBudget(): void {
-    while (this.#clean.bytes + this.#dirty.bytes > this.#bytesMax) {
-      const oldest = this.#clean.first;
-      if (oldest === undefined) return;
-      this.#clean.remove(oldest);
-      this.#entries.delete(oldest.id);
+    while (
+      this.bytes > this.#bytesMax ||
+      (this.#pinnedOnly && this.#dirty.length + this.#spilledCount < this.size)
+    ) {
+      if (this.#slabs.fragmented) {
+        this.#slabs.compact();
+        continue;
+      }
+      const slot = this.#order.victim(this.#nowMs);
+      if (slot === -1) return;
+      this.#release(slot);
+      this.#vacate(slot);
       this.#evictions++;
     }
   }
+}
+
+function grown<T extends { set(source: T): void }>(old: T, array: T): T {
+  array.set(old);
+  return array;
+}
+
+function largeBytes({ id, content }: Revision): number {
+  return LARGE_OVERHEAD_BYTES + id.length * 2 + content.length;
+}
+
+/** About what a write takes in the log. */
+function waitingSize(idLength: number, contentBytes: number): number {
+  return 64 + idLength + contentBytes;
+}
+
+function slabBytesFor(bytesMax: number): number {
+  let bytes = SLAB_BYTES_MIN;
+  while (bytes < SLAB_BYTES_MAX && bytes * 64 < bytesMax) bytes *= 2;
+  return bytes;
 }

@@ -68,6 +68,7 @@ interface Open {
   readonly connection: Connection;
   readonly lock: FileLock;
   readonly select: Statement<[number]>;
+  readonly selectOne: Statement<[number]>;
   readonly insert: Statement<[number, Buffer]>;
   readonly remove: Statement<[number]>;
   readonly setMeta: Statement<[string, string]>;
@@ -139,6 +140,32 @@ export class RecordFile {
         ends.push(bytes);
       }
       return { positions, bytes: gathered(parts, bytes), ends, damaged, next };
+    });
+  }
+
+  /** The records at these positions, each verified; what is not there is left out. */
+  read(wanted: Iterable<number>): RecordPortion {
+    const { selectOne } = this.#opened();
+    return this.#guard('read', () => {
+      const positions: number[] = [];
+      const parts: Buffer[] = [];
+      const ends: number[] = [];
+      const damaged: DamagedRecord[] = [];
+      let bytes = 0;
+      for (const position of wanted) {
+        const record = selectOne.get(position) as Buffer | undefined;
+        if (record === undefined) continue;
+        const damage = damageOf(record);
+        if (damage !== undefined) {
+          damaged.push({ position, id: damage.id });
+          continue;
+        }
+        bytes += record.length;
+        positions.push(position);
+        parts.push(record);
+        ends.push(bytes);
+      }
+      return { positions, bytes: gathered(parts, bytes), ends, damaged, next: undefined };
     });
   }
 
@@ -256,6 +283,7 @@ export class RecordFile {
         select: connection
           .prepare<[number]>('SELECT position, record FROM records WHERE position >= ? ORDER BY position')
           .raw(),
+        selectOne: connection.prepare<[number]>('SELECT record FROM records WHERE position = ?').pluck(),
         insert: connection.prepare('INSERT INTO records (position, record) VALUES (?, ?)'),
         remove: connection.prepare('DELETE FROM records WHERE position = ?'),
         begin: connection.prepare('BEGIN IMMEDIATE'),

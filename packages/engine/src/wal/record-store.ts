@@ -61,6 +61,8 @@ export interface RecordStore {
   open(options: LogOpenOptions): Promise<LogMeta>;
   /** Reads and verifies every record, oldest first, in portions. */
   load(visit: (records: readonly LoadedRecord[]) => void): Promise<LogContents>;
+  /** Records by position, verified, in the order asked for; undefined where there is none. May be called during a commit. */
+  read(positions: readonly number[]): Promise<(LoadedRecord | DamagedRecord | undefined)[]>;
   /**
    * Durable when it resolves, with the number of `removes` that were there. Groups take effect in the order of
    * the calls.

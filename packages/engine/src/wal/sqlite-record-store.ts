@@ -2,7 +2,7 @@
 import { messageOf, SyncEngineError } from '../base/errors.js';
 import { WorkerClient } from '../base/worker-client.js';
 import { packRecords, unpackLoaded } from './record-codec.js';
-import type { PackedGroup } from './record-file.js';
+import type { PackedGroup, RecordPortion } from './record-file.js';
 import type {
   DamagedRecord,
   LoadedRecord,
@@ -60,6 +60,14 @@ export class SqliteRecordStore implements RecordStore {
       from = portion.next;
       if (from === undefined) return { damaged, nextPosition };
     }
+  }
+
+  async read(positions: readonly number[]): Promise<(LoadedRecord | DamagedRecord | undefined)[]> {
+    const portion = await this.#request<RecordPortion>('read', Float64Array.from(positions));
+    const found = new Map<number, LoadedRecord | DamagedRecord>();
+    for (const record of unpackLoaded(portion)) found.set(record.position, record);
+    for (const record of portion.damaged) found.set(record.position, record);
+    return positions.map((position) => found.get(position));
   }
 
   async commit(group: LogGroup): Promise<number> {

@@ -31,6 +31,10 @@ serveWorker({
       transfer: [portion.bytes.buffer as ArrayBuffer],
     };
   },
+  read(positions: Float64Array): Answer {
+    const portion = opened().read(positions);
+    return { value: portion, transfer: [portion.bytes.buffer as ArrayBuffer] };
+  },
   commit(group: PackedGroup): Answer {
     const removed = opened().commit(group);
     return { value: { removed, fileBytes: opened().fileBytes } };

@@ -54,7 +54,10 @@ export interface WalStats {
 
 /** What the log needs to know of memory. */
 export interface PendingEntries {
-  find(id: string): Entry | undefined;
+  pending(id: string): Entry | undefined;
+  /** Where the spilled write of the id is, 0 where it is not spilled. */
+  spilledPosition(id: string): number;
+  spilled(): Iterable<{ readonly id: string; readonly position: number }>;
   readonly dirty: Iterable<Entry>;
 }
 
@@ -64,6 +67,8 @@ export interface LogEvents {
   /** It is not known to be, and nobody should wait for the log to say so. */
   notLogged(entry: Entry, version: number, error: SyncEngineError): void;
   damaged(records: readonly DamagedRecord[]): void;
+  /** A spilled write is not in the log, or damaged. */
+  spilledLost(id: string, position: number): void;
   statusChanged(status: LogStatus, error: SyncEngineError | undefined): void;
 }
 
@@ -169,6 +174,12 @@ export class WriteAheadLog {
     entry.logQueued = true;
     this.#queue.push(entry);
     this.#schedule();
+  }
+
+  /** Records by position, verified; undefined where there is none (any more). Rejects while the log is not open. */
+  read(positions: readonly number[]): Promise<(LoadedRecord | DamagedRecord | undefined)[]> {
+    if (this.#status === 'open' || this.#status === 'full') return this.#store.read(positions);
+    return Promise.reject(this.#lastError ?? new SyncEngineError('WAL_FAILED', 'The log is not open.'));
   }
 
   /** Forgets records. `then` runs when that is durable, in the order of the calls. */
@@ -376,15 +387,19 @@ export class WriteAheadLog {
       // What the entries say of the log stays as it is until everything is read: they are asked meanwhile.
       const found = new Map<Entry, LoadedRecord>();
       const orphans: number[] = [];
+      const spilledFound = new Set<number>();
       let loaded = 0;
       const contents = await this.#store.load((records) => {
         loaded += records.length;
-        for (const record of records) this.#reconcile(record, found, orphans);
+        for (const record of records) this.#reconcile(record, found, orphans, spilledFound);
       });
       if (this.#closing) return;
       this.#live = loaded;
       this.#nextPosition = Math.max(this.#nextPosition, contents.nextPosition);
       if (contents.damaged.length > 0) this.#events.damaged(contents.damaged);
+      for (const { id, position } of [...this.#pending.spilled()]) {
+        if (!spilledFound.has(position)) this.#events.spilledLost(id, position);
+      }
       this.#settleAfterReopen(found, orphans);
     } catch (error) {
       if (this.#closing) return;
@@ -394,10 +409,19 @@ export class WriteAheadLog {
   }
 
   /** One record that is in the log: the newest of a pending entry, or nothing that anyone waits for. */
-  #reconcile(record: LoadedRecord, found: Map<Entry, LoadedRecord>, orphans: number[]): void {
+  #reconcile(
+    record: LoadedRecord,
+    found: Map<Entry, LoadedRecord>,
+    orphans: number[],
+    spilledFound: Set<number>,
+  ): void {
     const { position, revision } = record;
-    const entry = this.#pending.find(revision.id);
-    if (entry?.dirty !== true) {
+    if (this.#pending.spilledPosition(revision.id) === position) {
+      spilledFound.add(position);
+      return;
+    }
+    const entry = this.#pending.pending(revision.id);
+    if (entry === undefined) {
       orphans.push(position);
       return;
     }

@@ -1,75 +1,257 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { isNewer } from '#engine/item/order.js';
 import type { Revision } from '#engine/item/revision.js';
-import { accountedBytes } from '#engine/memory/entry.js';
+import { SyncItem } from '#engine/item/sync-item.js';
+import type { Entry } from '#engine/memory/entry.js';
 import { MemoryCache } from '#engine/memory/memory-cache.js';
-import { revision } from '../support/revisions.js';
+import { anyRevision, essence, revision } from '../support/revisions.js';
 
 const of = (id: string, version: number, bytes = 100): Revision =>
-  revision({ id, version, content: Buffer.alloc(bytes) });
+  revision({ id, version, content: Buffer.alloc(bytes, version) });
+
+/** An entry that the log holds at `position`, so that it can be spilled. */
+function logged(entry: Entry, position: number): Entry {
+  entry.logPosition = position;
+  entry.loggedVersion = entry.revision.version;
+  entry.durableVersion = entry.revision.version;
+  return entry;
+}
+
+const newestOf = (cache: MemoryCache, id: string): Revision => {
+  const newest = cache.newest(id);
+  if (typeof newest === 'string') throw new Error(`${id} is ${newest}`);
+  return newest;
+};
+
+describe('what a slot gives back', () => {
+  test('a revision that turned clean is answered field by field as it was, whatever it holds', () => {
+    fc.assert(
+      fc.property(anyRevision, fc.boolean(), (made, hashed) => {
+        const cache = new MemoryCache(1024 * 1024);
+        const hash = 'ab'.repeat(32);
+        if (hashed && !made.deleted) made.contentHash = hash;
+        cache.settle(cache.write(made));
+        const { id, version, origin, deleted, contentType, state, content } = newestOf(cache, made.id);
+        const { homeInstanceId, traceParent, traceState, contentHash } = newestOf(cache, made.id);
+        const answered = { id, version, origin, deleted, contentType, state, content };
+        expect(essence({ ...answered, homeInstanceId, traceParent, traceState })).toEqual(
+          essence({ ...revision(), ...made }),
+        );
+        if (hashed && !made.deleted) expect(contentHash).toBe(hash);
+        expect(cache.presence(`${made.id}x`)).toBe('absent');
+      }),
+    );
+  });
+
+  test('ids that differ in one unit, or only in length, are different', () => {
+    const cache = new MemoryCache(1024 * 1024);
+    const ids = ['a', 'ab', 'b', 'ä', 'Ā', '\u0000', 'a\u0000', '𝄞', '\u0161', 'a\u0161'];
+    ids.forEach((id, at) => {
+      cache.settle(cache.write(of(id, at + 1)));
+    });
+    ids.forEach((id, at) => {
+      expect(newestOf(cache, id).version).toBe(at + 1);
+    });
+    expect([...cache.revisions()].map((one) => one.id).sort()).toEqual([...ids].sort());
+  });
+
+  test('an item that a caller holds stays as it was when its slot is used again and its slab emptied', () => {
+    const cache = new MemoryCache(64 * 1024);
+    cache.settle(cache.write(revision({ id: 'held', version: 1, content: Buffer.from('held content') })));
+    const held = cache.read('held') as SyncItem;
+    for (let at = 0; at < 5000; at++) cache.settle(cache.write(of(`other${at % 700}`, at + 2, 30)));
+    expect(cache.presence('held')).toBe('absent');
+    expect(held.text()).toBe('held content');
+    expect(held.id).toBe('held');
+  });
+
+  test('reads are counted, and an item says how many there were when it was read', () => {
+    const cache = new MemoryCache(64 * 1024);
+    cache.setTime(5_000_000, 0);
+    const entry = cache.write(of('a', 1));
+    const first = cache.read('a') as SyncItem;
+    cache.settle(entry);
+    const second = cache.read('a') as SyncItem;
+    expect([first.accessCount, second.accessCount]).toEqual([1, 2]);
+    expect(second.lastAccessed).toBe(5_000_000);
+    expect(new SyncItem('a', '').accessCount).toBeUndefined();
+  });
+});
 
 describe('the budget', () => {
-  test('the least recently used clean entries leave first, dirty ones never', () => {
-    const cache = new MemoryCache(4000);
+  test('clean entries leave, pending ones never', () => {
+    const cache = new MemoryCache(64 * 1024);
     const dirty = cache.write(of('dirty', 1));
-    for (let at = 0; at < 4; at++) cache.promote(of(`p${at}`, 1));
-    cache.read('p0');
-    for (let at = 4; at < 7; at++) cache.promote(of(`p${at}`, 1));
-    expect(cache.find('dirty')).toBe(dirty);
-    expect(cache.find('p0')).toBeDefined();
-    expect(cache.find('p1')).toBeUndefined();
-    expect(cache.stats.bytes).toBeLessThanOrEqual(4000);
+    for (let at = 0; at < 500; at++) {
+      cache.promote(of(`p${at}`, 1, 200));
+      cache.read('p0');
+    }
+    expect(cache.pending('dirty')).toBe(dirty);
+    expect(cache.presence('p0')).toBe('live');
+    expect(cache.presence('p1')).toBe('absent');
+    expect(cache.stats.bytes).toBeLessThanOrEqual(64 * 1024);
     expect(cache.stats.evictions).toBeGreaterThan(0);
   });
 
-  test('what does not fit beside the dirty entries is not promoted', () => {
-    const cache = new MemoryCache(2000);
-    cache.write(of('dirty', 1, 1000));
-    expect(cache.promote(of('a', 1, 1000)).id).toBe('a');
-    expect(cache.find('a')).toBeUndefined();
-    expect(cache.hasRoom('b', 600)).toBe(false);
-    expect(cache.hasRoom('dirty', 1900)).toBe(true);
+  test('what does not fit beside what is pinned is answered and not kept', () => {
+    const cache = new MemoryCache(64 * 1024);
+    cache.write(of('dirty', 1, 40 * 1024));
+    expect(cache.promote(of('a', 1, 30 * 1024))).toBeInstanceOf(SyncItem);
+    expect(cache.presence('a')).toBe('absent');
+    expect(cache.hasRoom('b', 30 * 1024)).toBe(false);
+    expect(cache.hasRoom('dirty', 60 * 1024)).toBe(true);
   });
 });
 
 test('a promotion never replaces what is newer, nor what is pending', () => {
   const cache = new MemoryCache(100_000);
   cache.promote(of('a', 5));
-  expect(cache.promote(of('a', 4)).version).toBe(5);
-  expect(cache.promote(of('a', 6)).version).toBe(6);
+  expect((cache.promote(of('a', 4)) as SyncItem).version).toBe(5);
+  expect((cache.promote(of('a', 6)) as SyncItem).version).toBe(6);
   cache.write(of('b', 1));
-  expect(cache.promote(of('b', 9)).version).toBe(1);
-  expect(cache.find('a')?.revision.version).toBe(6);
+  expect((cache.promote(of('b', 9)) as SyncItem).version).toBe(1);
+  expect(newestOf(cache, 'a').version).toBe(6);
+  logged(cache.write(of('c', 1)), 7);
+  cache.spill(cache.pending('c') as Entry);
+  expect(cache.promote(of('c', 9))).toBe('spilled');
 });
 
-test('whatever happens, an entry is in one list, the sums are right, and the budget holds', () => {
-  const step = fc.record({
-    kind: fc.constantFrom('write', 'promote', 'settle', 'drop', 'read'),
-    id: fc.constantFrom('a', 'b', 'c', 'd', 'e', 'f'),
-    bytes: fc.nat(900),
+describe('a spilled write', () => {
+  const spilledCache = (): MemoryCache => {
+    const cache = new MemoryCache(2 * 1024 * 1024);
+    cache.spill(logged(cache.write(of('a', 3, 1000)), 17));
+    return cache;
+  };
+
+  test('keeps its place in the log, its version and its state, and not its content', () => {
+    const cache = spilledCache();
+    expect(cache.read('a')).toBe('spilled');
+    expect(cache.spilledPosition('a')).toBe(17);
+    expect([...cache.pendings('')]).toEqual([{ id: 'a', version: 3, deleted: false, state: 'default' }]);
+    expect(cache.isPending('a')).toBe(true);
+    expect(cache.pinnedBytes).toBeLessThan(300);
+    expect(cache.waitingBytes).toBeGreaterThan(1000);
   });
+
+  test('comes back as the entry that it was', () => {
+    const cache = spilledCache();
+    expect(cache.unspill(of('a', 3, 1000), 16)).toBeUndefined();
+    const entry = cache.unspill(of('a', 3, 1000), 17) as Entry;
+    expect(entry).toMatchObject({ logPosition: 17, loggedVersion: 3, durableVersion: 3, dirty: true });
+    expect(cache.pending('a')).toBe(entry);
+    expect(cache.spilledCount).toBe(0);
+  });
+
+  test('hands its record on to the write that takes its place', () => {
+    const cache = spilledCache();
+    const entry = cache.write(of('a', 4));
+    expect(entry).toMatchObject({ logPosition: 17, loggedVersion: 3 });
+    expect(entry.hasOlderRecord(4)).toBe(true);
+    expect(cache.dirtyCount).toBe(1);
+  });
+
+  test('a tombstone is known to be one without asking the log', () => {
+    const cache = new MemoryCache(2 * 1024 * 1024);
+    cache.spill(logged(cache.write(revision({ id: 'a', deleted: true })), 4));
+    expect(cache.read('a')).toBe('deleted');
+    expect(cache.presence('a')).toBe('deleted');
+  });
+
+  test('is taken in the order of spilling, once, and not after it was replaced', () => {
+    const cache = new MemoryCache(2 * 1024 * 1024);
+    for (const [at, id] of ['x', 'y', 'z'].entries())
+      cache.spill(logged(cache.write(of(id, at + 1)), at + 10));
+    const end = cache.spilledEnd;
+    cache.write(of('y', 9));
+    expect(cache.takeSpilled(1, 1e9)).toEqual([{ id: 'x', position: 10 }]);
+    expect(cache.spilledTaken).toBeLessThan(end);
+    expect(cache.takeSpilled(5, 1e9)).toEqual([{ id: 'z', position: 12 }]);
+    expect(cache.spilledTaken).toBe(end);
+  });
+});
+
+test('whatever happens, an id is in one place, the newest is answered, and the sums are right', () => {
+  const step = fc.record({
+    kind: fc.constantFrom(
+      'write',
+      'promote',
+      'settle',
+      'spill',
+      'unspill',
+      'drop',
+      'dropSpilled',
+      'forget',
+      'read',
+    ),
+    id: fc.constantFrom('a', 'b', 'c', 'd', 'e', 'é', 'Ω'),
+    bytes: fc.oneof(fc.nat(60), fc.nat(4000)),
+    deleted: fc.boolean(),
+  });
+  type Known = { readonly kind: 'pending' | 'spilled' | 'clean'; readonly revision: Revision };
   fc.assert(
-    fc.property(fc.array(step, { maxLength: 80 }), (steps) => {
-      const cache = new MemoryCache(5000);
+    fc.property(fc.array(step, { maxLength: 150 }), (steps) => {
+      const bytesMax = 2 * 1024 * 1024;
+      const cache = new MemoryCache(bytesMax);
+      const known = new Map<string, Known>();
+      const positions = new Map<string, number>();
       let version = 0;
-      for (const { kind, id, bytes } of steps) {
-        const made = of(id, ++version, bytes);
-        const entry = cache.find(id);
-        if (kind === 'write' && cache.hasRoom(id, accountedBytes(made))) cache.write(made);
-        if (kind === 'promote') cache.promote(made);
-        if (kind === 'settle' && entry?.dirty) cache.settle(entry);
-        if (kind === 'drop' && entry) cache.drop(entry);
-        if (kind === 'read') cache.read(id);
-        const present = ['a', 'b', 'c', 'd', 'e', 'f']
-          .map((one) => cache.find(one))
-          .filter((one) => one !== undefined);
-        const { stats } = cache;
-        expect(stats.bytes).toBeLessThanOrEqual(5000);
-        expect(stats.items).toBe(present.length);
-        expect(stats.bytes).toBe(present.reduce((sum, one) => sum + one.sizeBytes, 0));
-        expect(stats.dirtyItems).toBe(present.filter((one) => one.dirty).length);
-        expect([...cache.dirty]).toHaveLength(stats.dirtyItems);
+      for (const { kind, id, bytes, deleted } of steps) {
+        version++;
+        const content = deleted ? Buffer.alloc(0) : Buffer.alloc(bytes, version);
+        const made = revision({ id, version, deleted, content });
+        const before = known.get(id);
+        const entry = cache.pending(id);
+        const clean = before === undefined || before.kind === 'clean';
+        if (kind === 'write') {
+          cache.write(made);
+          known.set(id, { kind: 'pending', revision: made });
+        } else if (kind === 'promote') {
+          cache.promote(made);
+          if (clean && (before === undefined || isNewer(made, before.revision)))
+            known.set(id, { kind: 'clean', revision: made });
+        } else if (kind === 'settle' && entry !== undefined) {
+          cache.settle(entry);
+          known.set(id, { kind: 'clean', revision: entry.revision });
+        } else if (kind === 'spill' && entry !== undefined) {
+          positions.set(id, version);
+          expect(cache.spill(logged(entry, version))).toBe(true);
+          known.set(id, { kind: 'spilled', revision: entry.revision });
+        } else if (kind === 'unspill' && before?.kind === 'spilled') {
+          cache.unspill(before.revision, positions.get(id) as number);
+          known.set(id, { kind: 'pending', revision: before.revision });
+        } else if (kind === 'drop' && entry !== undefined) {
+          cache.drop(entry);
+          known.delete(id);
+        } else if (kind === 'dropSpilled' && before?.kind === 'spilled') {
+          cache.dropSpilled(id, positions.get(id) as number);
+          known.delete(id);
+        } else if (kind === 'forget') {
+          cache.forget(id);
+          if (clean) known.delete(id);
+        } else if (kind === 'read') cache.read(id);
+        check(cache, known);
       }
     }),
   );
+
+  function check(cache: MemoryCache, known: ReadonlyMap<string, Known>): void {
+    const kinds = [...known.values()];
+    const pending = kinds.filter((one) => one.kind === 'pending');
+    const spilled = kinds.filter((one) => one.kind === 'spilled');
+    expect(cache.size).toBe(known.size);
+    expect(cache.dirtyCount).toBe(pending.length + spilled.length);
+    expect(cache.spilledCount).toBe(spilled.length);
+    expect(cache.hotBytes).toBe(cache.dirty.reduce((sum, one) => sum + one.sizeBytes, 0));
+    for (const [id, { kind, revision: expected }] of known) {
+      expect(cache.versionOf(id)).toBe(expected.version);
+      expect(cache.presence(id)).toBe(expected.deleted ? 'deleted' : 'live');
+      expect(cache.isPending(id)).toBe(kind !== 'clean');
+      const newest = cache.newest(id);
+      if (kind === 'spilled') expect(newest).toBe('spilled');
+      else expect(newestOf(cache, id).content.equals(expected.content)).toBe(true);
+    }
+    if (kinds.length === 0)
+      expect([cache.hotBytes, cache.waitingBytes, cache.pinnedBytes]).toEqual([0, 0, 0]);
+  }
 });

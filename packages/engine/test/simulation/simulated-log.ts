@@ -99,6 +99,17 @@ export class SimulatedRecordStore implements RecordStore {
     return { damaged, nextPosition: this.#disk.nextPosition };
   }
 
+  async read(positions: readonly number[]): Promise<(LoadedRecord | DamagedRecord | undefined)[]> {
+    if (!this.#open) throw this.#failure('it is closed');
+    await this.#pause(0.1, 2);
+    return positions.map((position) => {
+      const id = this.#disk.damaged.get(position);
+      if (id !== undefined) return { position, id };
+      const revision = this.#disk.records.get(position);
+      return revision === undefined ? undefined : { position, revision };
+    });
+  }
+
   async commit(group: LogGroup): Promise<number> {
     if (!this.#open) throw this.#failure('it is closed');
     this.#underWay.push(group);

@@ -65,6 +65,13 @@ export class FakeRecordStore implements RecordStore {
     return { damaged: this.damaged, nextPosition: this.nextPosition };
   }
 
+  async read(positions: readonly number[]): Promise<(LoadedRecord | DamagedRecord | undefined)[]> {
+    return positions.map((position) => {
+      const revision = this.records.get(position);
+      return revision === undefined ? undefined : { position, revision };
+    });
+  }
+
   async commit(group: LogGroup): Promise<number> {
     if (!this.#open) throw new Error('The store is not open.');
     this.groups.push(group);

@@ -1,0 +1,185 @@
+/** Pending writes that leave memory while SQL is away, and come back from the log. */
+import { describe, expect, test } from 'vitest';
+import { SyncItem } from '#engine/index.js';
+import { type Fakes, rejection, startedFakes } from '../support/engines.js';
+
+const L1_BYTES = 2 * 1024 * 1024;
+const ITEMS = 2500;
+
+const item = (at: number): SyncItem =>
+  new SyncItem(`user.${at}`, Buffer.alloc(1000, at), { state: at % 2 === 0 ? 'even' : 'odd' });
+
+/** An engine whose SQL is away and that has taken more writes than fit into memory. */
+async function spilling(): Promise<Fakes> {
+  const fakes = await startedFakes({ l1MaxBytes: L1_BYTES });
+  fakes.archive.down = true;
+  await rejection(fakes.engine.get('probe'));
+  for (let at = 0; at < ITEMS; at++) await fakes.engine.submit(item(at));
+  expect(fakes.engine.l1Stats().spilledItems).toBeGreaterThan(ITEMS / 4);
+  return fakes;
+}
+
+/** An id that only the log holds, from `user.<from>` on. */
+function spilledId({ engine }: Fakes, from = 0): string {
+  for (let at = from; at < ITEMS; at++) if (engine.peek(`user.${at}`) === undefined) return `user.${at}`;
+  throw new Error('Nothing is spilled.');
+}
+
+describe('while SQL is away', () => {
+  test('more is taken than fits into memory, memory stays within its budget, and every write is read back', async () => {
+    const { engine } = await spilling();
+    expect(engine.l1Stats().bytes).toBeLessThanOrEqual(L1_BYTES);
+    const items = await engine.getMany(Array.from({ length: ITEMS }, (_, at) => `user.${at}`));
+    for (let at = 0; at < ITEMS; at++) {
+      expect(items[at]?.content.equals(item(at).content)).toBe(true);
+      expect(items[at]?.state).toBe(at % 2 === 0 ? 'even' : 'odd');
+    }
+  });
+
+  test('a spilled write is pending, in the log', async () => {
+    const fakes = await spilling();
+    const id = spilledId(fakes);
+    expect(await fakes.engine.status(id)).toEqual({ kind: 'pending', ack: 'wal' });
+    expect(fakes.engine.definitelyMissing(id)).toBe(false);
+    expect(await fakes.engine.get(id, { fresh: true })).toMatchObject({ id });
+    expect(await fakes.engine.contains(id)).toBe(true);
+  });
+
+  test('a spilled write can be replaced, deleted, and brought into another state', async () => {
+    const fakes = await spilling();
+    const { engine, archive, ports } = fakes;
+    const replaced = spilledId(fakes);
+    await engine.submit(new SyncItem(replaced, 'new'));
+    expect((await engine.get(replaced))?.text()).toBe('new');
+    const deleted = spilledId(fakes, 100);
+    await engine.delete(deleted);
+    expect(await engine.get(deleted)).toBeUndefined();
+    const changed = spilledId(fakes, 200);
+    await engine.setState(changed, 'changed');
+    expect((await engine.get(changed))?.state).toBe('changed');
+
+    archive.down = false;
+    await ports.clock.pass(5000);
+    await engine.flush();
+    expect(archive.rows.get(replaced)?.content.toString()).toBe('new');
+    expect(archive.rows.get(deleted)?.deleted).toBe(true);
+    expect(archive.rows.get(changed)).toMatchObject({ state: 'changed' });
+    expect(archive.rows.get(changed)?.content.length).toBe(1000);
+  });
+});
+
+describe('when SQL is back', () => {
+  test('everything reaches it, the log is empty, and nothing is pending', async () => {
+    const { engine, archive, store, ports } = await spilling();
+    archive.down = false;
+    await ports.clock.pass(10_000);
+    expect(archive.rows.size).toBe(ITEMS);
+    expect(store.records.size).toBe(0);
+    expect(engine.l1Stats()).toMatchObject({ dirtyItems: 0, spilledItems: 0, dirtyBytes: 0 });
+    expect((await engine.get('user.7'))?.content.equals(item(7).content)).toBe(true);
+  });
+
+  test('flush() waits for what is spilled', async () => {
+    const { engine, archive, ports } = await spilling();
+    archive.down = false;
+    await ports.clock.pass(1100);
+    await engine.flush();
+    expect(archive.rows.size).toBe(ITEMS);
+  });
+
+  test('flush() waits for the write that took the place of a spilled one', async () => {
+    const fakes = await spilling();
+    const { engine, archive, ports } = fakes;
+    const id = spilledId(fakes, ITEMS / 2);
+    archive.down = false;
+    const release = archive.hold('apply');
+    await ports.clock.pass(1100);
+    expect(await engine.status(id)).toMatchObject({ kind: 'pending' });
+    const flushed = engine.flush();
+    await engine.submit(new SyncItem(id, 'newer'));
+    release();
+    await ports.clock.pass(5000);
+    await flushed;
+    expect(archive.rows.get(id)?.content.toString()).toBe('newer');
+  });
+
+  test('scans, counts and bulk deletes see what is spilled', async () => {
+    const fakes = await spilling();
+    const { engine, archive, ports } = fakes;
+    archive.down = false;
+    const release = archive.hold('apply');
+    await ports.clock.pass(1100);
+    expect(engine.l1Stats().spilledItems).toBeGreaterThan(100);
+    const seen = new Set<string>();
+    for await (const one of engine.scanPrefix('user.', { pageSize: 100 })) {
+      expect(seen.has(one.id)).toBe(false);
+      expect(one.sizeBytes).toBe(1000);
+      seen.add(one.id);
+    }
+    expect(seen.size).toBe(ITEMS);
+    expect(await engine.countByState('even')).toBe(ITEMS / 2);
+    expect(await engine.countPrefix('user.')).toBe(ITEMS);
+    release();
+    const deletion = engine.deletePrefix('user.1');
+    await ports.clock.pass(5000);
+    expect(await deletion).toBe(1 + 10 + 100 + 1000);
+    expect(await engine.countPrefix('user.')).toBe(ITEMS - 1111);
+  });
+});
+
+test('a restart with more in the log than fits into memory keeps the budget, and drains', async () => {
+  const { engine, archive, store, ports } = await spilling();
+  const closed = engine.shutdown();
+  await ports.clock.pass(30_000);
+  expect(await closed).toEqual({ flushed: 0, remaining: ITEMS });
+  expect(store.records.size).toBe(ITEMS);
+  const again = await startedFakes({ l1MaxBytes: 768 * 1024 }, { archive, store });
+  expect(again.engine.l1Stats().bytes).toBeLessThanOrEqual(768 * 1024);
+  expect((await again.engine.get('user.3'))?.content.equals(item(3).content)).toBe(true);
+  archive.down = false;
+  await again.ports.clock.pass(10_000);
+  expect(archive.rows.size).toBe(ITEMS);
+});
+
+test('a spilled write whose record the log lost is refused as damage, not called missing', async () => {
+  const fakes = await spilling();
+  const { engine, store } = fakes;
+  const id = spilledId(fakes);
+  const corrupt: unknown[] = [];
+  engine.on('corruption', (event) => corrupt.push(event));
+  for (const [position, record] of store.records) if (record.id === id) store.records.delete(position);
+  expect(await rejection(engine.get(id))).toMatchObject({ code: 'CORRUPTION', context: { id } });
+  expect(corrupt).toEqual([{ tier: 'wal', id }]);
+  // A new write mends it.
+  await engine.submit(new SyncItem(id, 'again'));
+  expect((await engine.get(id))?.text()).toBe('again');
+});
+
+test('while the log cannot be read, a spilled write is unavailable, not missing', async () => {
+  const fakes = await spilling();
+  const id = spilledId(fakes);
+  fakes.store.read = () => Promise.reject(new Error('the thread is gone'));
+  expect(await rejection(fakes.engine.get(id))).toMatchObject({ code: 'TIER_UNAVAILABLE' });
+  fakes.store.read = () => new Promise(() => {});
+  const hanging = rejection(fakes.engine.get(id));
+  await fakes.ports.clock.pass(2100);
+  expect(await hanging).toMatchObject({ code: 'TIER_UNAVAILABLE' });
+});
+
+test('a log that is opened anew after a failure still knows what is spilled', async () => {
+  const fakes = await spilling();
+  const { engine, store, archive, ports } = fakes;
+  const id = spilledId(fakes);
+  const { SyncEngineError } = await import('#engine/index.js');
+  store.failure = {
+    error: new SyncEngineError('WAL_FAILED', 'fsync failed', { outcome: 'indeterminate' }),
+    keep: false,
+  };
+  await rejection(engine.submit(new SyncItem('one.more', 'x')));
+  await ports.clock.pass(1500);
+  expect((await engine.get(id))?.sizeBytes).toBe(1000);
+  archive.down = false;
+  await ports.clock.pass(10_000);
+  expect(archive.rows.size).toBe(ITEMS + 1);
+  expect(store.records.size).toBe(0);
+});
