@@ -1,6 +1,6 @@
 /** The examples run as the README shows them. */
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
@@ -27,6 +27,33 @@ test('the quickstart prints a receipt and the item read back', () => {
 test('the README shows the quickstart, word for word', () => {
   const readme = readFileSync(join(EXAMPLES, '..', 'README.md'), 'utf8');
   expect(readme).toContain(readFileSync(join(EXAMPLES, 'quickstart/quickstart.mjs'), 'utf8').trim());
+});
+
+/** What the comments behind an example's statements say that it prints. */
+function promised(file: string): string[] {
+  const source = readFileSync(join(EXAMPLES, file), 'utf8');
+  const lines = [...source.matchAll(/; \/\/ (.+)$/gm)].map((match) => match[1] as string);
+  const printed = source.match(/console\.log\(/g)?.length ?? 0;
+  if (printed === 0 || printed !== lines.length) throw new Error(`${file} prints what no comment promises.`);
+  return lines;
+}
+
+test.each(readdirSync(join(EXAMPLES, 'parts')))(
+  'the part %s alone prints what its comments promise',
+  (name) => {
+    const { status, out } = run(`parts/${name}`, 20_000);
+    expect(out.trimEnd().split('\n')).toEqual(promised(`parts/${name}`));
+    expect(status).toBe(0);
+  },
+);
+
+test('a cache replaced in five lines answers alike, and need not load again after a restart', () => {
+  const { status, out } = run('replace-cache/both.mjs', 20_000);
+  const answer = "{ id: 7, name: 'User 7' }";
+  const counts = ['cache-manager, start 1: 1 load', 'cache-manager, start 2: 1 load'];
+  counts.push('sync-engine, start 1: 1 load', 'sync-engine, start 2: 0 loads');
+  expect(out.trimEnd().split('\n')).toEqual(counts.flatMap((count) => [answer, count]));
+  expect(status).toBe(0);
 });
 
 test('the demo ends with its verdict, plain when piped', () => {

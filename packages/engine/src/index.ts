@@ -9,6 +9,7 @@ export {
   type Tier,
 } from './base/errors.js';
 export {
+  type Batch,
   type BatchConfig,
   type BatcherStats,
   type FlushBatch,
@@ -41,7 +42,7 @@ export {
 } from './engine/sync-engine.js';
 export { FilterManager, type FilterStats, type FilterTrust } from './filter/filter-manager.js';
 export type { Refusal, Revision, RevisionBase } from './item/revision.js';
-export { type BatchableItem, ContentType, SyncItem, type SyncItemInit } from './item/sync-item.js';
+export { type BatchableItem, ContentType, type SizedItem, SyncItem, type SyncItemInit } from './item/sync-item.js';
 export type { MemoryStats } from './memory/memory-cache.js';
 export type { LeafFields } from './merkle/digest.js';
 export type {

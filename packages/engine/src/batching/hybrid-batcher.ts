@@ -16,12 +16,15 @@ export interface BatchConfig {
 
 export type FlushReason = 'time' | 'count' | 'size' | 'manual' | 'shutdown';
 
-export interface FlushBatch<T> {
+export interface Batch<T> {
   /** Distinct ids, in the order in which they first came. */
   readonly items: readonly T[];
   readonly totalBytes: number;
   /** Monotonic milliseconds of the first item. */
   readonly createdAt: number;
+}
+
+export interface FlushBatch<T> extends Batch<T> {
   readonly reason: FlushReason;
 }
 
@@ -72,16 +75,22 @@ export class HybridBatcher<T extends BatchableItem> {
       this.#sizes[place] = size;
       this.#coalesced++;
     }
-    if (this.#items.length >= this.#config.flushCount) return 'count';
-    if (this.#bytes >= this.#config.flushBytes) return 'size';
-    return undefined;
+    return this.#full;
+  }
+
+  /**
+   * Adds all of them, however many: one batch may get larger than its limits. Returns as `add` after the last one.
+   */
+  addMany(items: Iterable<T>): FlushReason | undefined {
+    for (const item of items) this.add(item);
+    return this.#full;
   }
 
   /** The batch, if count, bytes or age make it ready. */
   takeIfReady(): FlushBatch<T> | undefined {
     if (this.#items.length === 0) return undefined;
-    if (this.#items.length >= this.#config.flushCount) return this.#take('count');
-    if (this.#bytes >= this.#config.flushBytes) return this.#take('size');
+    const full = this.#full;
+    if (full !== undefined) return this.#take(full);
     if (this.#clock.monotonic() - this.#createdAt >= this.#config.flushMs) return this.#take('time');
     return undefined;
   }
@@ -102,6 +111,12 @@ export class HybridBatcher<T extends BatchableItem> {
       batches: this.#batches,
       coalesced: this.#coalesced,
     };
+  }
+
+  get #full(): FlushReason | undefined {
+    if (this.#items.length >= this.#config.flushCount) return 'count';
+    if (this.#bytes >= this.#config.flushBytes) return 'size';
+    return undefined;
   }
 
   #take(reason: FlushReason): FlushBatch<T> {

@@ -34,10 +34,13 @@ export interface SyncItemInit {
   readonly traceState?: string;
 }
 
-/** What the batcher needs to know of what it batches. */
-export interface BatchableItem {
-  readonly id: string;
+export interface SizedItem {
   readonly sizeBytes: number;
+}
+
+/** What the batcher needs to know of what it batches. */
+export interface BatchableItem extends SizedItem {
+  readonly id: string;
 }
 
 /** Engine-internal access to what the public class keeps private; not exported from the package. */

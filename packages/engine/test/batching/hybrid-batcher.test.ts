@@ -50,6 +50,19 @@ test('an item that grew after it was added is counted with what it was, until it
   expect(batcher.add(item('b', 10))).toBe('size');
 });
 
+test('many are added as one after the other, whole even above the limits', () => {
+  const batcher = new HybridBatcher<ReturnType<typeof item>>(config, manualPorts());
+  expect(batcher.addMany([])).toBeUndefined();
+  expect(batcher.addMany([item('a', 10, 'old'), item('b'), item('a', 10, 'new')])).toBeUndefined();
+  expect(batcher.addMany(new Set([item('c'), item('d')]))).toBe('count');
+  expect(batcher.addMany([])).toBe('count');
+  expect(batcher.takeIfReady()).toMatchObject({
+    reason: 'count',
+    totalBytes: 40,
+    items: [{ id: 'a', value: 'new' }, { id: 'b' }, { id: 'c' }, { id: 'd' }],
+  });
+});
+
 test('limits that could never be reached are refused', () => {
   for (const bad of [0, -1, Number.NaN]) {
     expect(() => new HybridBatcher({ ...config, flushCount: bad })).toThrow('flushCount');
