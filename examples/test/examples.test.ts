@@ -7,10 +7,11 @@ import { expect, onTestFinished, test } from 'vitest';
 
 const EXAMPLES = new URL('../', import.meta.url).pathname;
 
-function run(file: string, timeout: number): { status: number | null; out: string } {
+function run(command: string | string[], timeout: number): { status: number | null; out: string } {
+  const [file, ...args] = [command].flat();
   const cwd = mkdtempSync(join(tmpdir(), 'sync-engine-example-'));
   onTestFinished(() => rmSync(cwd, { recursive: true, force: true }));
-  const { status, stdout, stderr } = spawnSync(process.execPath, [join(EXAMPLES, file)], {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [join(EXAMPLES, file as string), ...args], {
     cwd,
     encoding: 'utf8',
     timeout,
@@ -65,6 +66,22 @@ test('the demo ends with its verdict, plain when piped', () => {
   expect(out).not.toMatch(/\u001b/);
   expect(status).toBe(0);
 }, 150_000);
+
+test('killed beside others, the log loses nothing, and an outage is neither a miss nor a loss', () => {
+  const { status, out } = run(['kill-comparison/compare.mjs', '--kills', '1', '--ms', '300'], 90_000);
+  const [, killed, away] = out.split(/^[12] {2}/m);
+  const row = (text = '', name: string): string =>
+    text.split('\n').find((line) => line.startsWith(`  ${name}  `)) ?? '';
+  expect(row(killed, 'sync-engine, wal')).toMatch(/ [1-9][\d,]* +[\d,]+ +0$/);
+  expect(row(away, 'sync-engine, wal')).toMatch(/error TIER_UNAVAILABLE +acknowledged +there$/);
+  // Whatever they lost on this run, each was killed in mid-write and counted, and started without its database.
+  for (const name of ['sync-engine, memory', 'keyv', 'cache-manager, nonBlocking', 'write-behind queue']) {
+    expect(row(killed, name)).toMatch(/ [1-9][\d,]* +[\d,]+ +[\d,]+$/);
+    expect(row(away, name)).toMatch(/\S$/);
+  }
+  expect(out).toContain('As promised.');
+  expect(status).toBe(0);
+}, 120_000);
 
 test('the package carries the README of the repository', () => {
   const packaged = readFileSync(join(EXAMPLES, '..', 'packages/engine/README.md'), 'utf8');
