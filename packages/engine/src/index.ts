@@ -4,6 +4,7 @@ export {
   CircuitError,
   type ErrorCode,
   type ErrorContext,
+  type ErrorInit,
   type Outcome,
   SyncEngineError,
   type Tier,
@@ -42,7 +43,13 @@ export {
 } from './engine/sync-engine.js';
 export { FilterManager, type FilterStats, type FilterTrust } from './filter/filter-manager.js';
 export type { Refusal, Revision, RevisionBase } from './item/revision.js';
-export { type BatchableItem, ContentType, type SizedItem, SyncItem, type SyncItemInit } from './item/sync-item.js';
+export {
+  type BatchableItem,
+  ContentType,
+  type SizedItem,
+  SyncItem,
+  type SyncItemInit,
+} from './item/sync-item.js';
 export type { MemoryStats } from './memory/memory-cache.js';
 export type { LeafFields } from './merkle/digest.js';
 export type {

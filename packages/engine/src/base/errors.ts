@@ -43,6 +43,7 @@ export interface ErrorContext {
   readonly [key: string]: unknown;
 }
 
+/** What an error may carry beside its message; a store of your own throws such errors. */
 export interface ErrorInit {
   readonly outcome?: Outcome;
   readonly context?: ErrorContext;

@@ -7,15 +7,20 @@ import type { BatchableItem } from '../item/sync-item.js';
 import type { Clock } from '../ports/ports.js';
 import { systemPorts } from '../ports/system/system-ports.js';
 
+/** When a batch is ready: whichever of the three comes first. */
 export interface BatchConfig {
   /** Age of the oldest item at which the batch is ready, milliseconds. */
   readonly flushMs: number;
+  /** Distinct ids. */
   readonly flushCount: number;
+  /** Sum of their `sizeBytes`. */
   readonly flushBytes: number;
 }
 
+/** What made a batch ready, or who took it. */
 export type FlushReason = 'time' | 'count' | 'size' | 'manual' | 'shutdown';
 
+/** Items that go together. */
 export interface Batch<T> {
   /** Distinct ids, in the order in which they first came. */
   readonly items: readonly T[];
@@ -24,10 +29,12 @@ export interface Batch<T> {
   readonly createdAt: number;
 }
 
+/** A batch that was handed over, and why. */
 export interface FlushBatch<T> extends Batch<T> {
   readonly reason: FlushReason;
 }
 
+/** What waits in a batcher, and what went through it. */
 export interface BatcherStats {
   readonly items: number;
   readonly bytes: number;
@@ -36,6 +43,9 @@ export interface BatcherStats {
   readonly coalesced: number;
 }
 
+/**
+ * Collects items until count, bytes or age make a batch of them. Has no timer: who owns it asks `takeIfReady`.
+ */
 export class HybridBatcher<T extends BatchableItem> {
   readonly #config: BatchConfig;
   readonly #clock: Clock;
@@ -100,10 +110,12 @@ export class HybridBatcher<T extends BatchableItem> {
     return this.#items.length === 0 ? undefined : this.#take(reason);
   }
 
+  /** Whether an item of this id waits. */
   contains(id: string): boolean {
     return this.#places.has(id);
   }
 
+  /** What waits now; `batches` and `coalesced` since the beginning. */
   get stats(): BatcherStats {
     return {
       items: this.#items.length,

@@ -8,6 +8,7 @@ import { ID_BYTES_MAX } from '../item/object-id.js';
 import { nearest } from './nearest.js';
 import type { AckLevel } from './submit-options.js';
 
+/** What an engine is made with. Every key is optional; an unknown one is refused, naming the nearest known. */
 export interface SyncEngineConfig {
   /** `sqlite:path/of/file.db`. Without it the engine is memory only. */
   readonly sqlUrl?: string;

@@ -6,6 +6,7 @@ import { nearest } from './nearest.js';
 /** `memory`: in L1 and queued. `wal`: in the local log, fsynced. `stored`: durably committed in SQL. */
 export type AckLevel = 'memory' | 'wal' | 'stored';
 
+/** What every write takes. */
 export interface WriteOptions {
   /** What the promise waits for; default is the engine's `ack`. */
   readonly ack?: AckLevel;
@@ -13,11 +14,13 @@ export interface WriteOptions {
   readonly signal?: AbortSignal;
 }
 
+/** What `submit` takes. */
 export interface SubmitOptions extends WriteOptions {
   /** Beats the item's state; 1 to 64 UTF-8 bytes. */
   readonly state?: string;
 }
 
+/** What an acknowledged write answers. */
 export interface SubmitReceipt {
   readonly id: string;
   /** Place of this write in the order, `milliseconds × 2048 + counter`. */

@@ -3,6 +3,7 @@ import type { SyncEngineError } from '../base/errors.js';
 import type { SubmitReceipt } from '../config/submit-options.js';
 import type { AckTarget } from '../memory/ack-waiter.js';
 
+/** What many writes answer: one receipt or error for each. */
 export interface BatchResult {
   readonly total: number;
   readonly succeeded: number;

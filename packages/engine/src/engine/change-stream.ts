@@ -12,6 +12,7 @@ import { abortable } from './abortable.js';
 /** Where a reader stands, to be kept and given back. Opaque. */
 export type ChangePosition = string;
 
+/** One committed write, or a gap where changes were missed. */
 export type Change =
   | {
       readonly op: 'put';
@@ -35,6 +36,7 @@ export type Change =
    */
   | { readonly op: 'gap'; readonly reason: 'trimmed' | 'restored'; readonly position: ChangePosition };
 
+/** Where a reader of changes begins, and whether it waits for more. */
 export interface ChangeOptions {
   /** Begins behind this position; without it, at the oldest change that is kept. */
   readonly from?: ChangePosition;

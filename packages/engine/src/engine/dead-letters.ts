@@ -17,6 +17,10 @@ import type { WriteAheadLog } from '../wal/write-ahead-log.js';
 
 const VERIFIED_AT_ONCE = 1000;
 
+/**
+ * A write that SQL refused because of the row itself. Reads answer with it until it is retried, discarded or
+ * superseded.
+ */
 export interface DeadLetter {
   readonly id: string;
   readonly version: number;

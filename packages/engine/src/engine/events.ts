@@ -5,6 +5,7 @@ import type { BackpressureLevel } from '../resilience/backpressure.js';
 import type { CircuitState } from '../resilience/circuit-breaker.js';
 import type { EngineState } from './lifecycle.js';
 
+/** Events of an engine by name, with what their listeners get. */
 export interface EngineEvents {
   state: { readonly state: EngineState; readonly previous: EngineState };
   backpressure: {
@@ -22,7 +23,9 @@ export interface EngineEvents {
   error: SyncEngineError;
 }
 
+/** Name of an event. */
 export type EngineEventName = keyof EngineEvents;
+/** Called at each event; what it throws goes to the logger. */
 export type EngineListener<Name extends EngineEventName> = (event: EngineEvents[Name]) => void;
 
 export class Emitter {

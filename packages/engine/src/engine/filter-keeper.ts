@@ -45,6 +45,7 @@ export interface KeeperParts {
   readonly failed: (error: unknown) => void;
 }
 
+/** What the filter answered so far, and whether it is being built. */
 export interface FilterStatus extends FilterStats {
   /** Ids read so far of a build that is under way. */
   readonly building: number | undefined;

@@ -9,6 +9,7 @@ import { itemOf, SyncItem } from '../item/sync-item.js';
 import type { MemoryCache } from '../memory/memory-cache.js';
 import type { Load, Loads } from './loads.js';
 
+/** Makes the item of an id that does not exist yet. `signal` is that of the caller who caused the call. */
 export type LoadFactory = (id: string, signal: AbortSignal) => Promise<SyncItem> | SyncItem;
 
 /** How often a load that a write overtook is made again before its value is returned, not submitted. */

@@ -9,6 +9,7 @@ import type { FilterStatus } from './filter-keeper.js';
 import type { EngineState } from './lifecycle.js';
 import type { PressureShare } from './pressure.js';
 
+/** How a backend answered of late. */
 export interface BackendHealth {
   readonly connected: boolean;
   /** Of the last call that was answered. */
@@ -17,6 +18,7 @@ export interface BackendHealth {
   readonly lastError?: string;
 }
 
+/** What the engine knows of itself; nobody is asked for it. */
 export interface HealthCheck {
   /** Running, and every configured part answers. */
   readonly healthy: boolean;

@@ -16,6 +16,7 @@ const PAGE_DEFAULT = 1000;
 /** Waits for room of a bulk delete, where the engine does not say how long. */
 const RETRY_MS = 100;
 
+/** Which part of many items. */
 export interface PageOptions {
   /** Only ids behind this one, in byte order. */
   readonly after?: string;
@@ -24,6 +25,7 @@ export interface PageOptions {
   readonly signal?: AbortSignal;
 }
 
+/** Which part of a scan, and in what portions it is read. */
 export interface ScanOptions extends PageOptions {
   /** Rows read from SQL at a time; default 1,000. */
   readonly pageSize?: number;

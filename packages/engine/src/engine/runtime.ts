@@ -40,6 +40,7 @@ const MAINTENANCE_MS = 1000;
 const COLLECT_MS = 60_000;
 const COLLECT_AT_ONCE = 1000;
 
+/** What a shutdown brought into SQL, and what it could not. */
 export interface ShutdownResult {
   readonly flushed: number;
   /** Writes that are not in SQL. With a log they are there and continue at the next start. */

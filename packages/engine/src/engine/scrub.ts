@@ -4,6 +4,7 @@ import { split } from '../merkle/path.js';
 import type { GuardedArchive } from '../storage/guarded-archive.js';
 import { abortable } from './abortable.js';
 
+/** What a scrub found; empty lists are good. */
 export interface ScrubResult {
   /** Rows read. */
   readonly checked: number;

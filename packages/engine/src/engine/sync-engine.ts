@@ -46,21 +46,25 @@ const SCAN_OPTIONS = [...PAGE_OPTIONS, 'pageSize'];
 /** Of an archive without rows. */
 const EMPTY_ROOT = wireHash(new LaneSum().bytes(), 0).toString('hex');
 
+/** What every read takes. */
 export interface ReadOptions {
   readonly signal?: AbortSignal;
 }
 
+/** What `get` takes. */
 export interface GetOptions extends ReadOptions {
   /** Ask SQL although memory holds the id. */
   readonly fresh?: boolean;
 }
 
+/** What `flush` takes. */
 export interface FlushOptions {
   /** Default 30,000. */
   readonly timeoutMs?: number;
   readonly signal?: AbortSignal;
 }
 
+/** How far the newest write of an id got, and which tiers hold it. */
 export type ItemStatus =
   | { readonly kind: 'pending'; readonly ack: AckLevel }
   | { readonly kind: 'synced'; readonly l1: boolean; readonly l2: boolean; readonly l3: boolean }
@@ -81,6 +85,7 @@ export interface DeadLetterBox {
   discard(id: string): Promise<void>;
 }
 
+/** What a comparison of the filter with SQL found. */
 export interface FilterCheck {
   readonly trusted: boolean;
   /** Ids of rows in SQL that the filter was asked for. */
@@ -89,11 +94,16 @@ export interface FilterCheck {
   readonly missing: number;
 }
 
+/** What `scrub` takes. */
 export interface ScrubOptions extends ReadOptions {
   /** Rows read at a time; default 1,000. */
   readonly pageSize?: number;
 }
 
+/**
+ * Memory, a write-ahead log and SQL behind one `submit` and one `get`. One instance owns its log and its SQLite
+ * file.
+ */
 export class SyncEngine implements AsyncDisposable {
   readonly #runtime: EngineRuntime;
   readonly #loadParts: LoadParts;
@@ -143,15 +153,18 @@ export class SyncEngine implements AsyncDisposable {
 
   // ── Lifecycle ──────────────────────────────────────────────────────────────────────────────────────────
 
+  /** Where in its life the engine is. */
   get state(): EngineState {
     return this.#runtime.state;
   }
 
+  /** Calls `listener` at every event of this name. */
   on<Name extends EngineEventName>(event: Name, listener: EngineListener<Name>): this {
     this.#runtime.emitter.on(event, listener);
     return this;
   }
 
+  /** Stops calling it. */
   off<Name extends EngineEventName>(event: Name, listener: EngineListener<Name>): this {
     this.#runtime.emitter.off(event, listener);
     return this;
@@ -182,6 +195,7 @@ export class SyncEngine implements AsyncDisposable {
     return this.#runtime.shutdown(options.deadlineMs ?? SHUTDOWN_DEADLINE_MS);
   }
 
+  /** `shutdown()` at the end of an `await using` block. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.shutdown();
   }
@@ -445,6 +459,7 @@ export class SyncEngine implements AsyncDisposable {
     return (await this.getByState(state, page)).map((item) => item.id);
   }
 
+  /** How many items are in a state. @throws `TIER_UNAVAILABLE`, `CORRUPTION`, `ABORTED`. */
   async countByState(state: string, options: ReadOptions = {}): Promise<number> {
     this.#assertRunning('countByState');
     assertState(state);
@@ -576,6 +591,7 @@ export class SyncEngine implements AsyncDisposable {
     return wal;
   }
 
+  /** What memory holds. */
   l1Stats(): MemoryStats {
     return this.#runtime.memory.stats;
   }

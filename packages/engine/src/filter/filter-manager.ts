@@ -5,8 +5,10 @@
 import { CuckooFilter } from './cuckoo-filter.js';
 import { filterOf, imageOf } from './filter-image.js';
 
+/** Whether the filter's "no" is believed. */
 export type FilterTrust = 'untrusted' | 'trusted';
 
+/** What a filter holds, and what it answered so far. */
 export interface FilterStats {
   readonly trust: FilterTrust;
   /** Why it is untrusted. */
@@ -23,6 +25,7 @@ export interface FilterStats {
   readonly falsePositives: number;
 }
 
+/** A filter of ids, and whether its "no" may be believed. */
 export class FilterManager {
   #filter: CuckooFilter;
   #trust: FilterTrust = 'untrusted';
@@ -36,15 +39,17 @@ export class FilterManager {
     this.#filter = new CuckooFilter(seed);
   }
 
+  /** Whether it is believed now. */
   get trust(): FilterTrust {
     return this.#trust;
   }
 
-  /** The filter itself, to be saved or compared. */
+  /** The filter itself, to be saved or compared. @internal */
   get filter(): CuckooFilter {
     return this.#filter;
   }
 
+  /** Counts since the beginning. */
   get stats(): FilterStats {
     const { count, bytes, loadFactor } = this.#filter;
     return {
@@ -78,10 +83,12 @@ export class FilterManager {
     if (this.#trust === 'trusted') this.#falsePositives++;
   }
 
+  /** The id is never denied from now on. */
   insert(id: string): void {
     this.#filter.insert(id);
   }
 
+  /** The same for many. */
   insertMany(ids: Iterable<string>): void {
     for (const id of ids) this.#filter.insert(id);
   }
@@ -92,6 +99,7 @@ export class FilterManager {
     this.#reason = undefined;
   }
 
+  /** It says nothing from now on. @param reason For `stats`, so that people learn why. */
   markUntrusted(reason: string): void {
     this.#trust = 'untrusted';
     this.#reason = reason;
@@ -111,7 +119,7 @@ export class FilterManager {
     this.markUntrusted('it was imported');
   }
 
-  /** Puts another filter in the place of this one; the trust stays as it is. */
+  /** Puts another filter in the place of this one; the trust stays as it is. @internal */
   replace(filter: CuckooFilter): void {
     this.#filter = filter;
   }

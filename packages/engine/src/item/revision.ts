@@ -7,6 +7,7 @@
  */
 import { hash } from 'node:crypto';
 
+/** @inline */
 export type ContentTypeName = 'json' | 'binary';
 
 /**
@@ -29,6 +30,7 @@ export interface Refusal {
   readonly atMs: number;
 }
 
+/** One version of one id, as tiers and log hold it: plain data that nobody changes. */
 export interface Revision {
   readonly id: string;
   /** Hybrid logical clock, `milliseconds × 2048 + counter`. */

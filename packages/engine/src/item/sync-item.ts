@@ -6,10 +6,12 @@ import { msOfVersion } from './hybrid-clock.js';
 import { isText, TEXT_LIMITS, type TextLimit } from './item-text.js';
 import { assertId } from './object-id.js';
 import { formatOrigin } from './origin.js';
-import { type ContentTypeName, changed, contentHashOf, DEFAULT_STATE, type Revision } from './revision.js';
+import { changed, contentHashOf, DEFAULT_STATE, type Revision } from './revision.js';
 
-export type ContentType = ContentTypeName;
+/** What the bytes are; `binary` is any. */
+export type ContentType = 'json' | 'binary';
 
+/** Finds out what bytes are. */
 export const ContentType = {
   /** `'json'` where the bytes parse as JSON, else `'binary'`. Parses: not for hot paths. */
   detect(content: Uint8Array | string): ContentType {
@@ -22,6 +24,7 @@ export const ContentType = {
   },
 };
 
+/** What an item may be made with. */
 export interface SyncItemInit {
   /** Default `'binary'`. */
   readonly contentType?: ContentType;
@@ -34,6 +37,7 @@ export interface SyncItemInit {
   readonly traceState?: string;
 }
 
+/** Whatever takes room. */
 export interface SizedItem {
   readonly sizeBytes: number;
 }
@@ -100,14 +104,17 @@ export class SyncItem implements BatchableItem {
     return new SyncItem(id, text, { ...init, contentType: 'json' });
   }
 
+  /** The id, as it was given. */
   get id(): string {
     return this.#revision.id;
   }
 
+  /** What the bytes are. */
   get contentType(): ContentType {
     return this.#revision.contentType;
   }
 
+  /** The state, by which items can be queried. */
   get state(): string {
     return this.#revision.state;
   }
@@ -132,14 +139,17 @@ export class SyncItem implements BatchableItem {
     return this.#revision.content.toString('utf8');
   }
 
+  /** Whose item it is, where that was said. */
   get homeInstanceId(): string | undefined {
     return this.#revision.homeInstanceId;
   }
 
+  /** W3C `traceparent` of the write. */
   get traceParent(): string | undefined {
     return this.#revision.traceParent;
   }
 
+  /** W3C `tracestate` of the write. */
   get traceState(): string | undefined {
     return this.#revision.traceState;
   }

@@ -28,6 +28,7 @@ import {
 } from './record.js';
 import { type SlabOwner, Slabs } from './slabs.js';
 
+/** What memory holds. Dirty: not yet stored in SQL, so not to be evicted. */
 export interface MemoryStats {
   readonly items: number;
   readonly bytes: number;

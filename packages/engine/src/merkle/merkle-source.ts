@@ -16,6 +16,7 @@ export interface MerkleNode {
   readonly childCount: number;
 }
 
+/** Which part of the children. */
 export interface ChildPage {
   readonly after?: string;
   /** Default 1,000, at most 10,000. */
@@ -33,15 +34,19 @@ export type BucketAnswer =
   /** Level 3: the children themselves, segment → hash. */
   | { readonly children: ReadonlyMap<string, string> };
 
+/** One side of a comparison; `engine.merkle` is one, a far one answers the same over a wire. */
 export interface MerkleSource {
   /** Names the key of the digests. Sides whose keys differ cannot be compared: `CONFIG`. */
   readonly keyId: string;
+  /** The nodes of paths, in input order; `undefined` where no row lies at or below. */
   nodes(paths: readonly (readonly string[])[]): Promise<(MerkleNode | undefined)[]>;
   /** Segment → hash, in byte order of the segments. */
   children(path: readonly string[], page?: ChildPage): Promise<ReadonlyMap<string, string>>;
+  /** What the buckets of one level below a path hold, in input order. */
   buckets(path: readonly string[], level: number, buckets: readonly number[]): Promise<BucketAnswer[]>;
 }
 
+/** Where two sides differ. */
 export interface MerkleDiff {
   /** Paths whose digests differ, below which nothing else does: the parents of the differing ids. */
   readonly divergentPaths: string[];

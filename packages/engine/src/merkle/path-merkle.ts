@@ -3,6 +3,7 @@ import type { LeafFields } from './digest.js';
 import { LaneSum, LeafHasher } from './digest.js';
 import { keysAbove, type MerklePath, pathOf, segmentsOfKey, split } from './path.js';
 
+/** Paths of ids, and the leaf of a row. */
 // biome-ignore lint/complexity/noStaticOnlyClass: the public face names these together.
 export class PathMerkle {
   /** `'uk.nhs'` → `['uk', 'nhs']`; at most 64 segments, the last takes the rest. */

@@ -3,6 +3,7 @@
  * holds the real ones; a test passes a virtual clock and a seeded scheduler and gets the same run again.
  */
 
+/** Time. */
 export interface Clock {
   /** Wall clock, milliseconds since 1970. May jump. */
   now(): number;
@@ -12,9 +13,11 @@ export interface Clock {
 
 /** A timer under way. */
 export interface Timer {
+  /** Nothing is called any more. */
   cancel(): void;
 }
 
+/** Timers. */
 export interface Scheduler {
   /**
    * Calls `run` once after `delayMs`. `keepAlive` (default true) keeps the process alive until then; timers
@@ -25,6 +28,7 @@ export interface Scheduler {
   soon(run: () => void): void;
 }
 
+/** Randomness. */
 export interface Random {
   /** `count` unpredictable bytes. */
   bytes(count: number): Uint8Array;
@@ -34,12 +38,17 @@ export interface Random {
 
 /** Shaped like pino: fields first, message second. */
 export interface Logger {
+  /** For who looks into the engine. */
   debug(fields: object, message: string): void;
+  /** Said once, or at a change for the better. */
   info(fields: object, message: string): void;
+  /** Something is worse than it should be; the engine goes on. */
   warn(fields: object, message: string): void;
+  /** Someone should look. */
   error(fields: object, message: string): void;
 }
 
+/** What the engine takes from the machine. */
 export interface SystemPorts {
   readonly clock: Clock;
   readonly scheduler: Scheduler;

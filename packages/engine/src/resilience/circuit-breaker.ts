@@ -15,6 +15,7 @@ export interface CircuitConfig {
   readonly recoveryMs: number;
 }
 
+/** `closed`: calls go through. `open`: they are refused. `half-open`: a few are tried. */
 export type CircuitState = 'closed' | 'open' | 'half-open';
 
 export const DEFAULT_CIRCUIT: CircuitConfig = {

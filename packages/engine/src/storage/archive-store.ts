@@ -10,6 +10,7 @@
 import type { SyncEngineError } from '../base/errors.js';
 import type { Revision } from '../item/revision.js';
 
+/** What the engine expects of the archive it opens. */
 export interface ArchiveOpenOptions {
   /** Identity that the archive must have; `undefined` where none was seen yet. */
   readonly expectedId: string | undefined;
@@ -23,6 +24,7 @@ export interface ArchiveOpenOptions {
   readonly clusterKey: string | undefined;
 }
 
+/** What an opened archive tells of itself. */
 export interface ArchiveInfo {
   /** Random identity, written when the archive was created; 32 hex digits. */
   readonly archiveId: string;
@@ -58,6 +60,7 @@ export const APPLY_REDO = 8;
  */
 export const APPLY_TOO_OLD = 16;
 
+/** What became of each write of a batch. */
 export interface ApplyResult {
   /**
    * One byte per write, in input order. `APPLY_STORED`: the archive now holds this write.
@@ -79,6 +82,7 @@ export interface RowRange {
   readonly state: string | undefined;
 }
 
+/** Rows of a scan. */
 export interface RowPage {
   /** In byte order of the ids. An error in the place of a damaged row, with its id in the context. */
   readonly rows: readonly (Revision | SyncEngineError)[];
@@ -131,6 +135,7 @@ export interface ChildDigest extends PathDigest {
   readonly segment: string;
 }
 
+/** How far tombstones may be collected. */
 export interface CollectRequest {
   /** The horizon moves up to this version, as far as the logs allow. */
   readonly upTo: number;
@@ -143,6 +148,7 @@ export interface CollectRequest {
   readonly limit: number;
 }
 
+/** What was collected. */
 export interface CollectResult {
   readonly horizon: number;
   /** Tombstones removed. */
@@ -152,6 +158,7 @@ export interface CollectResult {
   readonly head: ChangeHead;
 }
 
+/** What re-reading some rows found. */
 export interface ScrubPage {
   readonly checked: number;
   /** Last id looked at; `undefined` when there are no more. */
@@ -167,6 +174,7 @@ export interface StoredLetter {
   readonly setAsideAtMs: number;
 }
 
+/** The contract of an archive. Stores are naive: the engine gives them deadlines, retries and a breaker. */
 export interface ArchiveStore {
   /**
    * Connects, migrates, checks the identity. May be called again after a failure or a close.
@@ -205,7 +213,9 @@ export interface ArchiveStore {
   collect(request: CollectRequest): Promise<CollectResult>;
   /** Keeps what the archive refused, for engines without a log; replaces an older one of the same id. */
   keepLetters(letters: readonly StoredLetter[]): Promise<void>;
+  /** Forgets what was set aside under these ids. */
   dropLetters(ids: readonly string[]): Promise<void>;
+  /** Everything set aside. */
   letters(): Promise<StoredLetter[]>;
   /** Resolves when the archive answers. */
   ping(): Promise<void>;

@@ -4,6 +4,7 @@
  */
 import type { Revision } from '../item/revision.js';
 
+/** What a log knows of itself. */
 export interface LogMeta {
   /** Random identity of this log; 32 hex digits. */
   readonly logId: string;
@@ -16,6 +17,7 @@ export interface LogMeta {
   readonly archiveId: string | undefined;
 }
 
+/** What a log is opened, or created, with. */
 export interface LogOpenOptions {
   /** For a new log; a given one replaces the stored one. */
   readonly nodeId: string | undefined;
@@ -34,6 +36,7 @@ export interface LogGroup {
   readonly meta?: { readonly clockMark?: number; readonly archiveId?: string } | undefined;
 }
 
+/** A record as it was read back. */
 export interface LoadedRecord {
   readonly position: number;
   readonly revision: Revision;
@@ -46,12 +49,14 @@ export interface DamagedRecord {
   readonly id: string | undefined;
 }
 
+/** What was found beside the records. */
 export interface LogContents {
   readonly damaged: readonly DamagedRecord[];
   /** No position at or above it was ever used. */
   readonly nextPosition: number;
 }
 
+/** The contract of the storage under the log: groups that are durable whole, or not at all. */
 export interface RecordStore {
   /**
    * Opens or creates the log, exclusively for this process. After a failure the store is closed.

@@ -39,6 +39,7 @@ const RETRY_MS = 1000;
 
 export type LogStatus = 'open' | 'full' | 'failed' | 'closed';
 
+/** What the log holds, and what went through it. */
 export interface WalStats {
   /** Records that the log holds. */
   readonly pendingItems: number;
