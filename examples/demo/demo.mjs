@@ -271,17 +271,17 @@ async function copies() {
 
 async function overview() {
   heading('7  Where everything is');
-  const l1 = engine.l1Stats();
-  const wal = engine.walStats();
   // A new engine has nothing in memory: what it answers comes from SQL.
   const { remaining } = await engine.shutdown();
   check(remaining === 0, `shut down, ${remaining} writes left behind`);
   engine = new SyncEngine(config);
   await engine.start();
   const { wrong, found } = await compare(Array.from({ length: placeCount }, (_, at) => at));
+  const l1 = engine.l1Stats();
+  const wal = engine.walStats();
   table([
     ['', 'items', 'bytes', 'waiting'],
-    ['L1 memory', number(l1.items), mebibytes(l1.bytes), number(l1.dirtyItems)],
+    ['L1 memory, read back', number(l1.items), mebibytes(l1.bytes), number(l1.dirtyItems)],
     ['log', number(wal.pendingItems), mebibytes(wal.fileBytes), number(wal.pendingItems)],
     ['L3 SQLite', number(found), mebibytes(statSync(archiveFile).size), ''],
   ]);
@@ -343,6 +343,7 @@ function end() {
   }
   console.log('\nTry next:');
   line('node examples/quickstart/quickstart.mjs      twelve lines: submit, get, shutdown');
+  line('npm run demo:kill                            the same kill beside other libraries, losses counted');
   line('npm test                                     the same promises under simulated and real crashes');
   line('npm run bench                                figures of this machine, beside other libraries');
 }

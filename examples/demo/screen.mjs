@@ -1,8 +1,9 @@
-/** What the demo writes: headings, lines, a table, a progress bar; coloured in a terminal, plain when piped. */
+/** What the demo writes: headings, lines, a table, a progress bar; coloured in a terminal or with FORCE_COLOR, plain when piped. */
 import cliProgress from 'cli-progress';
 import pc from 'picocolors';
 
-const colours = pc.createColors(process.stdout.isTTY === true && !process.env.NO_COLOR);
+const { FORCE_COLOR, NO_COLOR } = process.env;
+const colours = pc.createColors(!NO_COLOR && (process.stdout.isTTY === true || Boolean(FORCE_COLOR)));
 
 export const number = (value) => value.toLocaleString('en');
 export const seconds = (ms) => `${(ms / 1000).toFixed(1)} s`;
@@ -35,18 +36,27 @@ export function verdict(passed, text) {
   console.log(`\n${passed ? colours.bold(colours.green(text)) : colours.bold(colours.red(text))}`);
 }
 
-/** Rows of equal length; the first is the head. Numbers are set to the right. */
+/** Rows of equal length; the first is the head. A column of numbers is set to the right. */
 export function table(rows) {
-  const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => String(row[column]).length)));
-  const cell = (value, column) =>
-    /^[\d,.]+( [a-zA-Zµ]+)?$/.test(String(value))
-      ? String(value).padStart(widths[column])
-      : String(value).padEnd(widths[column]);
+  const columns = rows[0].map((_, column) => {
+    const values = rows.map((row) => String(row[column]));
+    return {
+      width: Math.max(...values.map((value) => value.length)),
+      numeric: values.slice(1).every((value) => value === '' || NUMERIC.test(value)),
+    };
+  });
   rows.forEach((row, at) => {
-    const text = row.map(cell).join('  ').trimEnd();
+    const cells = columns.map(({ width, numeric }, column) => {
+      const value = String(row[column]);
+      return numeric ? value.padStart(width) : value.padEnd(width);
+    });
+    const text = cells.join('  ').trimEnd();
     line(at === 0 ? colours.dim(text) : text);
   });
 }
+
+/** Numbers, with a unit or several of them. */
+const NUMERIC = /^[\d,.]+( [a-zA-Zµ]+| · [\d,.]+)*$/;
 
 /** A bar in a terminal; two lines when piped. */
 export function progress(total, what) {
