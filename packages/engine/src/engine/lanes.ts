@@ -8,7 +8,7 @@ const PASSED_MAX = 1024;
 
 export class LaneQueue {
   readonly #lane: Lane;
-  #queue: Entry[] = [];
+  #queue: (Entry | undefined)[] = [];
   #head = 0;
   #count = 0;
 
@@ -30,7 +30,9 @@ export class LaneQueue {
   /** The oldest; it is in no lane from then on. */
   take(): Entry | undefined {
     while (this.#head < this.#queue.length) {
-      const entry = this.#queue[this.#head++] as Entry;
+      const entry = this.#queue[this.#head] as Entry;
+      // What has been passed over must not be kept alive by the queue.
+      this.#queue[this.#head++] = undefined;
       if (this.#head > PASSED_MAX && this.#head * 2 > this.#queue.length) {
         this.#queue = this.#queue.slice(this.#head);
         this.#head = 0;

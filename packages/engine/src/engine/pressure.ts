@@ -31,7 +31,7 @@ export interface PressureShare {
 /** Objects of a pending entry in V8's heap, bytes; its content lies outside. Measured. */
 const HEAP_BYTES_PER_ENTRY = 600;
 /** Of the heap that V8 may use, the share for pending entries: callers hold promises and items of their own. */
-const HEAP_SHARE = 0.5;
+const HEAP_SHARE = 0.35;
 /** A level ends only this far below where it began, so that it does not come and go with every write. */
 const HYSTERESIS = 0.02;
 

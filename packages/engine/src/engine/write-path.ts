@@ -34,6 +34,8 @@ import type { Loads } from './loads.js';
 import type { Pressure, PressureShare } from './pressure.js';
 import type { ReadPath } from './read-path.js';
 
+/** Most writers that are held at Throttle; those beyond are refused, since each takes memory of its own. */
+const HELD_MAX = 10_000;
 /** When a refused writer should come again, at least, while SQL is away. */
 const RETRY_AFTER_OUTAGE_MS = 1000;
 
@@ -112,6 +114,8 @@ export class WritePath {
     const level = this.#parts.pressure.review();
     if (!level.acceptsWrites) throw this.#backpressure();
     if (level !== BackpressureLevel.Throttle) return this.#take(request, target, index);
+    if (this.#held.count >= Math.min(HELD_MAX, this.#parts.pressure.entriesMax / 8))
+      throw this.#backpressure();
     const held = new HeldAck(target, index);
     const receipt = this.#take(request, held, 0);
     const deadlineAt = this.#parts.ports.clock.monotonic() + this.#config.submitTimeoutMs;

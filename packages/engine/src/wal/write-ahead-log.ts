@@ -100,7 +100,8 @@ export class WriteAheadLog {
   #status: LogStatus = 'closed';
   #lastError: SyncEngineError | undefined;
 
-  #queue: Entry[] = [];
+  /** What was taken is let go of at once: under load the queue may never be empty. */
+  #queue: (Entry | undefined)[] = [];
   #queueHead = 0;
   #released: number[] = [];
   #releasedThen: (() => void)[] = [];
@@ -252,7 +253,8 @@ export class WriteAheadLog {
       appends.length < GROUP_RECORDS_MAX &&
       bytes < GROUP_BYTES_MAX
     ) {
-      const entry = this.#queue[this.#queueHead++] as Entry;
+      const entry = this.#queue[this.#queueHead] as Entry;
+      this.#queue[this.#queueHead++] = undefined;
       entry.logQueued = false;
       // Stored meanwhile, so there is nothing left to protect.
       if (!entry.dirty || entry.storedVersion >= entry.revision.version) continue;
@@ -267,8 +269,8 @@ export class WriteAheadLog {
       entry.logPosition = firstPosition + appends.length - 1;
       entry.loggedVersion = entry.revision.version;
     }
-    if (this.#queueHead === this.#queue.length) {
-      this.#queue = [];
+    if (this.#queueHead * 2 >= this.#queue.length) {
+      this.#queue = this.#queue.slice(this.#queueHead);
       this.#queueHead = 0;
     }
     this.#nextPosition = firstPosition + appends.length;
