@@ -51,6 +51,13 @@ export {
   type SyncItemInit,
 } from './item/sync-item.js';
 export type { MemoryStats } from './memory/memory-cache.js';
+export {
+  type CacheEntry,
+  type EvictionPolicy,
+  TanCurveMemoryPressure,
+  type TanCurveOptions,
+  TanCurvePolicy,
+} from './memory/tan-curve.js';
 export type { LeafFields } from './merkle/digest.js';
 export type {
   BucketAnswer,

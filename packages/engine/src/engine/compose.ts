@@ -1,6 +1,7 @@
 /** What an engine is made of: the ports given by the caller, and the stores named by the configuration. */
 import { hostname } from 'node:os';
 import type { ResolvedConfig } from '../config/config.js';
+import type { EvictionPolicy } from '../memory/tan-curve.js';
 import { KEY_BYTES } from '../merkle/digest.js';
 import type { SystemPorts } from '../ports/ports.js';
 import { systemPorts } from '../ports/system/system-ports.js';
@@ -13,6 +14,8 @@ import { SqliteRecordStore } from '../wal/sqlite-record-store.js';
 export interface Ports extends SystemPorts {
   readonly archive?: ArchiveStore;
   readonly recordStore?: RecordStore;
+  /** Takes the place of the engine's own score of what leaves memory first. */
+  readonly evictionPolicy?: EvictionPolicy;
 }
 
 export function composePorts(ports: Partial<Ports>): Ports {

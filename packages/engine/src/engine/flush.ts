@@ -404,6 +404,7 @@ export class Flusher {
       if (this.#losers.size > 0) this.#losers.delete(entry.id);
     }
     step('release.clean');
+    this.#parts.memory.pace();
     this.#parts.settled();
     if (this.#isDrained) this.#wakeDrained();
   }

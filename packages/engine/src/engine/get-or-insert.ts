@@ -54,7 +54,7 @@ async function run(
       return made;
     }
     const { version } = await parts.submit(made, options);
-    const newest = parts.memory.newest(id);
+    const newest = parts.memory.cached(id) ?? parts.memory.newest(id);
     return typeof newest === 'object' && newest.version === version ? itemOf(newest) : made;
   }
 }

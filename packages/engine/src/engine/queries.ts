@@ -78,6 +78,11 @@ export class Queries {
     options: WriteOptions,
   ): Promise<SubmitReceipt | undefined> {
     const source = await this.#sourceOf(id, options.signal);
+    const cached = this.#parts.memory.cached(id);
+    if (cached !== undefined) {
+      const request = { source: cached, deleted: false, state, ack, signal: options.signal };
+      return this.#parts.writes().cache(request, cached.cachedUntilMs as number);
+    }
     if (source === undefined || source.deleted) return undefined;
     return this.#write({
       source,

@@ -95,7 +95,7 @@ export class ReadPath {
   /** Asks SQL although memory may hold the id. A write that is still pending is newer, and is the answer. */
   fresh(id: string): Promise<SyncItem | undefined> {
     const { memory, archive } = this.#parts;
-    if (archive === undefined || memory.isPending(id)) {
+    if (archive === undefined || memory.isPending(id) || memory.cached(id) !== undefined) {
       const found = memory.read(id);
       if (found === 'spilled') return this.spilled(id);
       return Promise.resolve(typeof found === 'string' ? undefined : found);
@@ -145,6 +145,7 @@ export class ReadPath {
     }
     this.#parts.memory.setTime(clock.now(), clock.monotonic());
     for (let at = 0; at < flights.length; at++) this.#answer(flights[at] as Flight, rows[at]);
+    this.#parts.memory.pace();
   }
 
   #answer(flight: Flight, row: Revision | SyncEngineError | undefined): void {

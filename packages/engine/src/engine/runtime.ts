@@ -37,6 +37,8 @@ import { Spill } from './spill.js';
 import { WritePath } from './write-path.js';
 
 const MAINTENANCE_MS = 1000;
+/** Slots looked at for cache-only items that are over, a second: 0.1 ms. */
+const SWEPT_A_ROUND = 10_000;
 const COLLECT_MS = 60_000;
 const COLLECT_AT_ONCE = 1000;
 
@@ -83,7 +85,12 @@ export class EngineRuntime {
     this.config = config;
     this.ports = ports;
     this.emitter = new Emitter(ports.logger);
-    this.memory = new MemoryCache(config.l1MaxBytes, Buffer.from(ports.random.bytes(4)).readInt32LE());
+    this.memory = new MemoryCache(
+      config.l1MaxBytes,
+      Buffer.from(ports.random.bytes(4)).readInt32LE(),
+      () => ports.clock.monotonic(),
+      ports.evictionPolicy,
+    );
     this.clock = new HybridClock(ports.clock);
     this.archive = this.#makeArchive();
     this.log = this.#makeLog();
@@ -340,6 +347,8 @@ export class EngineRuntime {
   maintain(): void {
     this.memory.setTime(this.ports.clock.now(), this.ports.clock.monotonic());
     this.#keepMark();
+    this.memory.sweep(SWEPT_A_ROUND);
+    this.memory.pace();
     this.#writes?.relieved();
     this.filter?.maintain();
     void this.#verifyLetters();
@@ -628,6 +637,7 @@ export class EngineRuntime {
       loads: this.loads,
       letters: this.letters,
       pressure: this.pressure,
+      filter: this.filter?.manager,
       log: this.log,
       archive: this.archive,
       flusher: this.flusher,

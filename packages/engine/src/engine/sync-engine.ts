@@ -567,6 +567,7 @@ export class SyncEngine implements AsyncDisposable {
       if (entry.storedVersion >= version) return { kind: 'pending', ack: 'stored' };
       return { kind: 'pending', ack: entry.durableVersion >= version ? 'wal' : 'memory' };
     }
+    if (memory.cached(id) !== undefined) return { kind: 'synced', l1: true, l2: false, l3: false };
     const l1 = memory.presence(id) !== 'absent';
     if ((await this.get(id, options)) === undefined) return { kind: 'missing' };
     return { kind: 'synced', l1, l2: false, l3: archive !== undefined };

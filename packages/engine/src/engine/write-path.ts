@@ -11,9 +11,11 @@
 import { SyncEngineError } from '../base/errors.js';
 import { step } from '../base/steps.js';
 import type { AckLevel, SubmitReceipt } from '../config/submit-options.js';
+import type { FilterManager } from '../filter/filter-manager.js';
 import type { HybridClock } from '../item/hybrid-clock.js';
 import {
   changed,
+  DEFAULT_STATE,
   EMPTY_CONTENT,
   NO_CONTENT_HASH,
   type Revision,
@@ -27,6 +29,7 @@ import type { SystemPorts } from '../ports/ports.js';
 import { BackpressureLevel } from '../resilience/backpressure.js';
 import type { GuardedArchive } from '../storage/guarded-archive.js';
 import type { WriteAheadLog } from '../wal/write-ahead-log.js';
+import { NOBODY } from './ack-targets.js';
 import type { DeadLetters } from './dead-letters.js';
 import type { Flusher } from './flush.js';
 import { HeldAck, HeldAcks } from './held-acks.js';
@@ -52,6 +55,8 @@ export interface WriteParts {
   readonly reads: ReadPath;
   readonly loads: Loads;
   readonly letters: DeadLetters;
+  /** Says which ids SQL has no row of, where it is trusted. */
+  readonly filter: FilterManager | undefined;
   readonly pressure: Pressure;
   readonly log: WriteAheadLog | undefined;
   readonly archive: GuardedArchive | undefined;
@@ -128,6 +133,52 @@ export class WritePath {
   relieved(): void {
     if (this.#held.count === 0 && this.#parts.pressure.calm) return;
     if (this.roomy) this.#held.release();
+  }
+
+  /**
+   * Takes a cache-only item: memory holds it until then, nothing else does. Where SQL may hold something of the id, a
+   * tombstone stamped just before goes there, so that no older row shines through when the item has gone.
+   * @param untilMs Monotonic milliseconds.
+   * @throws as `write`.
+   */
+  cache(request: WriteRequest, untilMs: number): SubmitReceipt {
+    const { memory, reads, loads, origin } = this.#parts;
+    const { source, signal, state } = request;
+    const { id } = source;
+    if (signal?.aborted === true) throw abortedError(id, 'not-applied');
+    if (this.#mayBeStored(id)) {
+      const tombstone = {
+        source,
+        deleted: true,
+        state: DEFAULT_STATE,
+        ack: 'memory',
+        signal: undefined,
+      } as const;
+      this.write(tombstone, NOBODY, 0);
+    }
+    const version = request.version ?? this.stamp();
+    reads.detach(id);
+    loads.overtake(id);
+    memory.cache(
+      changed(source, {
+        version,
+        origin,
+        state,
+        base: undefined,
+        refusal: undefined,
+        cachedUntilMs: untilMs,
+      }),
+    );
+    return { id, version, ack: 'memory' };
+  }
+
+  /** Whether SQL holds a live row of the id, now or after what is pending, or may. */
+  #mayBeStored(id: string): boolean {
+    const { memory, archive, filter } = this.#parts;
+    if (archive === undefined || memory.cached(id) !== undefined) return false;
+    const newest = memory.newest(id);
+    if (typeof newest === 'object') return !newest.deleted;
+    return newest === 'spilled' || filter?.mightExist(id) !== false;
   }
 
   #take(request: WriteRequest, target: AckTarget, index: number): SubmitReceipt | undefined {

@@ -50,6 +50,11 @@ export interface Revision {
   readonly traceState?: string | undefined;
   readonly base?: RevisionBase | undefined;
   readonly refusal?: Refusal | undefined;
+  /**
+   * Of a cache-only item, which no log and no SQL holds: monotonic milliseconds of this process until which it
+   * lives.
+   */
+  readonly cachedUntilMs?: number | undefined;
 }
 
 /** A tombstone has no content, so its hash is all zeros and loses every tie it cannot win by its flag. */
@@ -79,6 +84,7 @@ export function changed(revision: Revision, change: Partial<Revision>): Revision
     traceState: revision.traceState,
     base: revision.base,
     refusal: revision.refusal,
+    cachedUntilMs: revision.cachedUntilMs,
     ...change,
   };
 }

@@ -32,6 +32,8 @@ export type Lane = 'none' | 'batch' | 'live' | 'backlog' | 'returned';
 export class Entry implements BatchableItem {
   revision: Revision;
   sizeBytes: number;
+  /** A cache-only item that was written after this write, which makes room for it in SQL. Reads see it, SQL does not. */
+  cached: Revision | undefined;
   /** Not yet stored and released, and not spilled. An entry that is not dirty any more is never used again. */
   dirty = true;
   /** Its slot, and its place among the dirty ones. */
@@ -80,6 +82,12 @@ export class Entry implements BatchableItem {
   /** The item as callers see it. */
   get item(): SyncItem {
     return itemOf(this.revision, this.accessCount, this.lastAccessedSeconds);
+  }
+
+  /** Sets the cache-only item that reads see in place of this write. */
+  cover(cached: Revision | undefined): void {
+    this.cached = cached;
+    this.sizeBytes = accountedBytes(this.revision) + (cached === undefined ? 0 : accountedBytes(cached));
   }
 
   /** Whether anyone still waits for it. */
@@ -168,5 +176,6 @@ export class Entry implements BatchableItem {
     this.revision = revision;
     this.sizeBytes = accountedBytes(revision);
     this.logStale = false;
+    this.cached = undefined;
   }
 }

@@ -3,7 +3,8 @@
  *
  *   pending  an `Entry`: a write that is not yet stored and released. Pinned; reads see it first.
  *   spilled  a pending write that only the log holds: here its id, version and position in the log. Pinned.
- *   clean    what tiers below hold too: its bytes in a slab, or a revision where it is large. May be evicted.
+ *   clean    what tiers below hold too, or a cache-only item until its life ends: its bytes in a slab, or a revision
+ *            where it is large. May be evicted.
  *
  * Invariants: an id is in exactly one of the three. A revision is never replaced by an older one. What callers hold
  * never changes: entries are replaced, slabs are not overwritten. `bytes` counts everything that grows with use,
@@ -13,11 +14,12 @@ import { isNewer } from '../item/order.js';
 import type { Revision } from '../item/revision.js';
 import { itemOf, type SyncItem } from '../item/sync-item.js';
 import { accountedSize, Entry } from './entry.js';
+import { Eviction } from './eviction.js';
 import { type HashSeed, hashOfId, IdIndex, type SlotIds } from './id-index.js';
 import { Interned } from './interned.js';
-import { Recency } from './recency.js';
 import {
   RECORD_DELETED,
+  RECORD_NUMBER,
   RecordRevision,
   recordBytes,
   recordFlags,
@@ -27,6 +29,7 @@ import {
   writeRecord,
 } from './record.js';
 import { type SlabOwner, Slabs } from './slabs.js';
+import { type CacheEntry, type EvictionPolicy, TanCurveMemoryPressure } from './tan-curve.js';
 
 /** What memory holds. Dirty: not yet stored in SQL, so not to be evicted. */
 export interface MemoryStats {
@@ -63,9 +66,17 @@ const FLAG_PENDING = 64;
 const FLAG_SPILLED = 128;
 
 /** Bytes of a slot in the arrays here, the eviction order's not counted. */
-const SLOT_BYTES = 4 + 8 + 8 + 4 + 4 + 4 + 1 + 2 + 2 + 8;
+const SLOT_BYTES = 1 + 4 + 8 + 8 + 4 + 4 + 4 + 1 + 2 + 2 + 8;
 /** A clean revision that is not in a slab: its object, its buffer. */
 const LARGE_OVERHEAD_BYTES = 400;
+/** Of a slot in the tables of the index and of ghosts, at most. */
+const INDEX_BYTES = 14 + 16;
+/** Of a record in a slab: its head, and its share of what slabs waste. */
+const SLAB_HEAD_BYTES = 16;
+/** Reads after which an id is found faster, most ids of that kind, and what one takes. */
+const HOT_READS = 2;
+const HOT_MAX = 2 ** 16;
+const HOT_BYTES = 110;
 const SLOTS_MIN = 64;
 /** Small, since a step counts at once, and what is clean makes room for it. */
 const GROWTH = 1.125;
@@ -74,12 +85,16 @@ const SLAB_BYTES_MAX = 256 * 1024;
 
 export class MemoryCache implements SlabOwner, SlotIds {
   readonly #seed: HashSeed;
+  readonly #monotonicMs: () => number;
   readonly #index: IdIndex;
   readonly #slabs: Slabs;
-  readonly #order = new Recency();
+  readonly #order: Eviction;
+  readonly #pace = new TanCurveMemoryPressure();
   readonly #states = new Interned();
   readonly #origins = new Interned();
   #bytesMax: number;
+  /** What an id takes in all arrays and tables, at most. */
+  readonly #slotCost: number;
 
   // One element a slot.
   #capacity = 0;
@@ -96,6 +111,11 @@ export class MemoryCache implements SlabOwner, SlotIds {
   /** The entry of a pending id, the revision of a large clean one. */
   readonly #objects: (Entry | Revision | undefined)[] = [];
 
+  /** Ids that are read often, beside the index: half the time of a look-up. */
+  readonly #hot = new Map<string, number>();
+  readonly #hotMax: number;
+  #heated = new Uint8Array(0);
+
   readonly #freeSlots: number[] = [];
   #slotsUsed = 0;
 
@@ -111,18 +131,31 @@ export class MemoryCache implements SlabOwner, SlotIds {
   #objectBytes = 0;
   #evictions = 0;
   #pinnedOnly = false;
+  #swept = 0;
   #nowSeconds = 0;
   #nowMs = 0;
 
   /**
    * @param bytesMax The budget.
    * @param seed Of the hash of ids: random, so that nobody outside can make ids collide.
+   * @param monotonicMs Asked only for items whose life ends.
+   * @param policy Takes the place of the engine's own score.
    */
-  constructor(bytesMax: number, seed: HashSeed = 0) {
+  constructor(
+    bytesMax: number,
+    seed: HashSeed = 0,
+    monotonicMs: () => number = () => 0,
+    policy?: EvictionPolicy,
+  ) {
     this.#bytesMax = bytesMax;
     this.#seed = seed;
+    this.#monotonicMs = monotonicMs;
     this.#index = new IdIndex(this);
+    const score = (slot: number): number => this.#score(slot, policy as EvictionPolicy);
+    this.#order = new Eviction(bytesMax, seed, policy === undefined ? undefined : score);
     this.#slabs = new Slabs(slabBytesFor(bytesMax), this);
+    this.#hotMax = Math.min(HOT_MAX, Math.floor(bytesMax / 32 / HOT_BYTES));
+    this.#slotCost = Math.ceil((SLOT_BYTES + this.#order.slotBytes) * GROWTH) + INDEX_BYTES;
     this.#grow(SLOTS_MIN);
   }
 
@@ -149,6 +182,8 @@ export class MemoryCache implements SlabOwner, SlotIds {
   get bytes(): number {
     return (
       this.#capacity * (SLOT_BYTES + this.#order.slotBytes) +
+      this.#order.overheadBytes +
+      this.#hot.size * HOT_BYTES +
       this.#index.bytes +
       this.#slabs.bytes +
       this.#objectBytes +
@@ -160,7 +195,7 @@ export class MemoryCache implements SlabOwner, SlotIds {
 
   /** Bytes that cannot be evicted: what is pending or spilled. */
   get pinnedBytes(): number {
-    return this.#dirtyBytes + this.#spilledBytes;
+    return this.#dirtyBytes + this.#spilledBytes + this.dirtyCount * this.#slotCost;
   }
 
   /** Writes that are not yet stored, spilled ones included. */
@@ -188,7 +223,7 @@ export class MemoryCache implements SlabOwner, SlotIds {
       bytes: this.bytes,
       bytesMax: this.#bytesMax,
       dirtyItems: this.dirtyCount,
-      dirtyBytes: this.#dirtyBytes + this.#spilledBytes,
+      dirtyBytes: this.pinnedBytes,
       spilledItems: this.#spilledCount,
       evictions: this.#evictions,
     };
@@ -214,10 +249,12 @@ export class MemoryCache implements SlabOwner, SlotIds {
     if (slot === -1) return 'absent';
     const flags = this.#flags[slot] as number;
     if ((flags & (FLAG_PENDING | FLAG_SPILLED)) !== 0) return this.#readPending(slot, flags);
+    if ((flags & RECORD_NUMBER) !== 0 && this.#endIfOver(slot)) return 'absent';
     const count = ((this.#accessCounts[slot] as number) + 1) >>> 0;
     this.#accessCounts[slot] = count;
     this.#lastAccessed[slot] = this.#nowSeconds;
-    this.#order.accessed(slot, this.#nowMs);
+    this.#order.accessed(slot);
+    if (count > HOT_READS && this.#heated[slot] === 0) this.#heat(slot);
     if ((flags & RECORD_DELETED) !== 0) return 'deleted';
     return itemOf(this.#cleanRevision(slot, id), count, this.#nowSeconds);
   }
@@ -234,25 +271,39 @@ export class MemoryCache implements SlabOwner, SlotIds {
     const slot = this.#find(id);
     if (slot === -1) return 'absent';
     const entry = this.#entryAt(slot);
+    if (entry?.cached !== undefined && this.#lives(entry.cached)) return 'live';
+    if (entry === undefined && this.#isOver(slot)) return 'absent';
     const deleted = entry?.revision.deleted ?? ((this.#flags[slot] as number) & RECORD_DELETED) !== 0;
     return deleted ? 'deleted' : 'live';
   }
 
-  /** The newest revision, pending or clean, not counted as a read. */
+  /** The newest revision that SQL holds or will hold, pending or clean, not counted as a read. */
   newest(id: string): Revision | 'absent' | 'spilled' {
     const slot = this.#find(id);
     if (slot === -1) return 'absent';
     const flags = this.#flags[slot] as number;
     if ((flags & FLAG_SPILLED) !== 0) return 'spilled';
     if ((flags & FLAG_PENDING) !== 0) return (this.#objects[slot] as Entry).revision;
-    return this.#cleanRevision(slot, id);
+    return (flags & RECORD_NUMBER) === 0 ? this.#cleanRevision(slot, id) : 'absent';
+  }
+
+  /** The cache-only item of the id, if its life has not ended. */
+  cached(id: string): Revision | undefined {
+    const slot = this.#find(id);
+    if (slot === -1) return undefined;
+    const entry = this.#entryAt(slot);
+    if (entry !== undefined)
+      return entry.cached !== undefined && this.#lives(entry.cached) ? entry.cached : undefined;
+    if (((this.#flags[slot] as number) & (FLAG_SPILLED | RECORD_NUMBER)) !== RECORD_NUMBER) return undefined;
+    return this.#endIfOver(slot) ? undefined : this.#cleanRevision(slot, id);
   }
 
   /** Version of the newest write, 0 where memory does not know the id. */
   versionOf(id: string): number {
     const slot = this.#find(id);
     if (slot === -1) return 0;
-    return this.#entryAt(slot)?.revision.version ?? (this.#versions[slot] as number);
+    const entry = this.#entryAt(slot);
+    return entry?.cached?.version ?? entry?.revision.version ?? (this.#versions[slot] as number);
   }
 
   /** Whether a write of the id is not yet stored, spilled or not. */
@@ -288,12 +339,13 @@ export class MemoryCache implements SlabOwner, SlotIds {
       yield { ...this.#spilledAt(slot), position: this.#numberAt(slot) };
   }
 
-  /** Everything that is in memory, spilled ones not included. */
+  /** Everything that is in memory, spilled and cache-only ones not included. */
   *revisions(): Generator<Revision> {
     for (let slot = 0; slot < this.#slotsUsed; slot++) {
       const entry = this.#entryAt(slot);
       if (entry !== undefined) yield entry.revision;
-      else if (this.#isClean(slot)) yield this.#cleanRevision(slot, this.#idAt(slot));
+      else if (this.#isClean(slot) && ((this.#flags[slot] as number) & RECORD_NUMBER) === 0)
+        yield this.#cleanRevision(slot, this.#idAt(slot));
     }
   }
 
@@ -302,7 +354,7 @@ export class MemoryCache implements SlabOwner, SlotIds {
   /** Takes a write: it is pending from now on. The revision must be newer than what is there. */
   write(revision: Revision): Entry {
     const hash = hashOfId(revision.id, this.#seed);
-    let slot = this.#index.find(revision.id, hash);
+    let slot = this.#hot.get(revision.id) ?? this.#index.find(revision.id, hash);
     const present = slot === -1 ? undefined : this.#entryAt(slot);
     if (present !== undefined) {
       this.#countDirty(present, -1);
@@ -345,10 +397,36 @@ export class MemoryCache implements SlabOwner, SlotIds {
     return revision.deleted ? 'deleted' : itemOf(revision, 1, this.#nowSeconds);
   }
 
+  /**
+   * Takes a cache-only item, which nothing else holds. On a pending id it covers the write, which goes on its way.
+   * What does not fit is not kept.
+   */
+  cache(revision: Revision): void {
+    const slot = this.#find(revision.id);
+    const entry = slot === -1 ? undefined : this.#entryAt(slot);
+    if (entry !== undefined) {
+      this.#countDirty(entry, -1);
+      entry.cover(this.#pinnedOnly ? undefined : revision);
+      this.#countDirty(entry, 1);
+    } else if (slot !== -1 && ((this.#flags[slot] as number) & FLAG_SPILLED) !== 0) {
+      return;
+    } else {
+      if (slot !== -1) {
+        this.#order.removed(slot);
+        this.#vacate(slot);
+      }
+      if (!this.#pinnedOnly && this.#cleanBytes(revision) <= this.#bytesMax - this.pinnedBytes)
+        this.#keepClean(this.#take(hashOfId(revision.id, this.#seed)), revision, 0);
+    }
+    this.#evictToBudget();
+  }
+
   /** The entry is stored and released: what it holds is clean from now on. */
   settle(entry: Entry): void {
     this.#unpin(entry);
-    this.#keepClean(entry.slot, entry.revision, entry.accessCount);
+    const { cached } = entry;
+    const kept = cached !== undefined && this.#lives(cached) ? cached : entry.revision;
+    this.#keepClean(entry.slot, kept, entry.accessCount);
     this.#evictToBudget();
   }
 
@@ -414,6 +492,7 @@ export class MemoryCache implements SlabOwner, SlotIds {
   /** Forgets a pending write: a newer row won, it was discarded, or its loss was reported. */
   drop(entry: Entry): void {
     if (!entry.dirty) return;
+    this.#cool(entry.slot);
     this.#unpin(entry);
     this.#vacate(entry.slot);
   }
@@ -424,7 +503,6 @@ export class MemoryCache implements SlabOwner, SlotIds {
     if (slot === -1 || ((this.#flags[slot] as number) & FLAG_SPILLED) === 0) return;
     if (this.#numberAt(slot) !== position) return;
     this.#countSpilledOut(slot);
-    this.#release(slot);
     this.#vacate(slot);
   }
 
@@ -433,7 +511,6 @@ export class MemoryCache implements SlabOwner, SlotIds {
     const slot = this.#find(id);
     if (slot === -1 || ((this.#flags[slot] as number) & (FLAG_PENDING | FLAG_SPILLED)) !== 0) return;
     this.#order.removed(slot);
-    this.#release(slot);
     this.#vacate(slot);
   }
 
@@ -465,7 +542,25 @@ export class MemoryCache implements SlabOwner, SlotIds {
   #find(id: string): number {
     // Of what is no id nothing is known; whoever asked finds out why.
     if (typeof id !== 'string') return -1;
-    return this.#index.find(id, hashOfId(id, this.#seed));
+    const hot = this.#hot.get(id);
+    return hot ?? this.#index.find(id, hashOfId(id, this.#seed));
+  }
+
+  /** From now on the id is found by a small `Map`, which asks V8 for the hash that it keeps with each string. */
+  #heat(slot: number): void {
+    if (this.#hot.size >= this.#hotMax) {
+      this.#hot.clear();
+      this.#heated.fill(0);
+    }
+    // A string of our own: a caller's may be a part of a long one, which it would keep alive.
+    this.#hot.set(this.#idAt(slot), slot);
+    this.#heated[slot] = 1;
+  }
+
+  #cool(slot: number): void {
+    if (this.#heated[slot] === 0) return;
+    this.#heated[slot] = 0;
+    this.#hot.delete(this.#idAt(slot));
   }
 
   #entryAt(slot: number): Entry | undefined {
@@ -476,6 +571,25 @@ export class MemoryCache implements SlabOwner, SlotIds {
   #isClean(slot: number): boolean {
     if (((this.#flags[slot] as number) & (FLAG_PENDING | FLAG_SPILLED)) !== 0) return false;
     return this.#objects[slot] !== undefined || this.#places[slot] !== -1;
+  }
+
+  #lives({ cachedUntilMs }: Revision): boolean {
+    return this.#monotonicMs() < (cachedUntilMs as number);
+  }
+
+  /** Whether the slot has a cache-only item whose life has ended. */
+  #isOver(slot: number): boolean {
+    const flags = this.#flags[slot] as number;
+    if ((flags & RECORD_NUMBER) === 0 || (flags & (FLAG_PENDING | FLAG_SPILLED)) !== 0) return false;
+    const until = (this.#objects[slot] as Revision | undefined)?.cachedUntilMs ?? this.#numberAt(slot);
+    return this.#monotonicMs() >= until;
+  }
+
+  #endIfOver(slot: number): boolean {
+    if (!this.#isOver(slot)) return false;
+    this.#order.removed(slot);
+    this.#vacate(slot);
+    return true;
   }
 
   #idAt(slot: number): string {
@@ -516,6 +630,9 @@ export class MemoryCache implements SlabOwner, SlotIds {
     const entry = this.#objects[slot] as Entry;
     entry.accessCount++;
     entry.lastAccessedSeconds = this.#nowSeconds;
+    const { cached } = entry;
+    if (cached !== undefined && this.#lives(cached))
+      return itemOf(cached, entry.accessCount, this.#nowSeconds);
     return entry.revision.deleted ? 'deleted' : entry.item;
   }
 
@@ -528,8 +645,10 @@ export class MemoryCache implements SlabOwner, SlotIds {
     return slot;
   }
 
-  /** The slot has no id any more. What it held was released before. */
+  /** Lets go of the slot and what is in it. */
   #vacate(slot: number): void {
+    this.#cool(slot);
+    this.#release(slot);
     this.#index.remove(slot, this.hashes[slot] as number);
     this.#flags[slot] = 0;
     this.#objects[slot] = undefined;
@@ -576,7 +695,7 @@ export class MemoryCache implements SlabOwner, SlotIds {
 
   #spilledSize(slot: number): number {
     const place = this.#places[slot] as number;
-    return SLOT_BYTES + this.#order.slotBytes + 16 + this.#slabs.lengthOf(place);
+    return SLAB_HEAD_BYTES + this.#slabs.lengthOf(place);
   }
 
   #countDirty(entry: Entry, sign: 1 | -1): void {
@@ -602,7 +721,8 @@ export class MemoryCache implements SlabOwner, SlotIds {
     this.#accessCounts[slot] = accessCount;
     this.#lastAccessed[slot] = this.#nowSeconds;
     this.#versions[slot] = revision.version;
-    const flags = recordFlags(revision, true, 0);
+    const until = revision.cachedUntilMs ?? 0;
+    const flags = recordFlags(revision, true, until);
     this.#flags[slot] = flags;
     let bytes = recordBytes(revision, flags, true);
     const state = this.#states.numberOf(revision.state);
@@ -615,9 +735,9 @@ export class MemoryCache implements SlabOwner, SlotIds {
       this.#stateNumbers[slot] = state;
       this.#originNumbers[slot] = origin;
       this.#contentBytes[slot] = revision.content.length;
-      this.#writeRecord(slot, revision, flags, true, 0);
+      this.#writeRecord(slot, revision, flags, true, until);
     }
-    this.#order.added(slot, this.hashes[slot] as number, bytes, this.#nowMs);
+    this.#order.added(slot, this.hashes[slot] as number, bytes);
   }
 
   #writeRecord(slot: number, revision: Revision, flags: number, withContent: boolean, number: number): void {
@@ -654,6 +774,7 @@ export class MemoryCache implements SlabOwner, SlotIds {
     this.#capacity = capacity;
     this.hashes = grown(this.hashes, new Int32Array(capacity));
     this.#flags = grown(this.#flags, new Uint8Array(capacity));
+    this.#heated = grown(this.#heated, new Uint8Array(capacity));
     this.#versions = grown(this.#versions, new Float64Array(capacity));
     const places = new Float64Array(capacity).fill(-1, this.#places.length);
     this.#places = grown(this.#places, places);
@@ -665,21 +786,52 @@ export class MemoryCache implements SlabOwner, SlotIds {
     this.#order.grow(capacity);
   }
 
+  /** Lets go of cache-only items whose life has ended, among the next `count` slots. */
+  sweep(count: number): void {
+    for (let looked = Math.min(count, this.#slotsUsed); looked > 0; looked--) {
+      if (this.#swept >= this.#slotsUsed) this.#swept = 0;
+      this.#endIfOver(this.#swept++);
+    }
+  }
+
+  /** A turn of pacing: frees a little before the budget is reached, so that bursts seldom wait for it. */
+  pace(): void {
+    const toFree = this.#pace.bytesToFree(this.bytes, this.#bytesMax);
+    for (let freed = 0; freed < toFree; ) {
+      const slot = this.#order.victim();
+      if (slot === -1) return;
+      freed += SLOT_BYTES + (this.#contentBytes[slot] as number);
+      this.#evict(slot);
+    }
+    if (toFree > 0 && this.#slabs.fragmented) this.#slabs.compact();
+  }
+
+  #score(slot: number, policy: EvictionPolicy): number {
+    const entry: CacheEntry = {
+      id: this.#idAt(slot),
+      sizeBytes: this.#contentBytes[slot] as number,
+      lastAccess: this.#nowMs - (this.#nowSeconds - (this.#lastAccessed[slot] as number)) * 1000,
+      accessCount: this.#accessCounts[slot] as number,
+      isDirty: false,
+    };
+    return policy.score(entry, this.#nowMs);
+  }
+
   #evictToBudget(): void {
-    while (
-      this.bytes > this.#bytesMax ||
-      (this.#pinnedOnly && this.#dirty.length + this.#spilledCount < this.size)
-    ) {
+    while (this.bytes > this.#bytesMax || (this.#pinnedOnly && this.dirtyCount < this.size)) {
       if (this.#slabs.fragmented) {
         this.#slabs.compact();
         continue;
       }
-      const slot = this.#order.victim(this.#nowMs);
+      const slot = this.#order.victim();
       if (slot === -1) return;
-      this.#release(slot);
-      this.#vacate(slot);
-      this.#evictions++;
+      this.#evict(slot);
     }
+  }
+
+  #evict(slot: number): void {
+    this.#vacate(slot);
+    this.#evictions++;
   }
 }
 

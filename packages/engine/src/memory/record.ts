@@ -1,7 +1,7 @@
 /**
  * What a slot keeps in a slab: the id, and the parts of a revision that have no array of their own.
  *
- *   u16 units of the id · id (a byte or two a unit) · content · [hash, 32] · [log position or expiry, f64]
+ *   u16 units of the id · id (a byte or two a unit) · content · [hash, 32] · [log position or end of life, f64]
  *   · [u16 length, bytes] × 3 of homeInstanceId, traceParent, traceState
  *
  * Numbers in little-endian order. Ids are compared unit by unit with the string that a caller gives, so nothing is
@@ -21,14 +21,14 @@ const RECORD_JSON = 2;
 /** The id has units above 255. */
 const RECORD_WIDE = 4;
 const RECORD_HASH = 8;
-const RECORD_NUMBER = 16;
+export const RECORD_NUMBER = 16;
 const RECORD_TEXTS = 32;
 
 const HASH_BYTES = 32;
 const NUMBER_BYTES = 8;
 const ID_HEAD_BYTES = 2;
 
-/** Flags of the record of a revision. `number`: whether it has a position or an expiry. */
+/** Flags of the record of a revision. `number`: its position or the end of its life, 0 for neither. */
 export function recordFlags(revision: Revision, withContent: boolean, number: number): number {
   let flags = number === 0 ? 0 : RECORD_NUMBER;
   if (isWide(revision.id)) flags |= RECORD_WIDE;
@@ -96,7 +96,7 @@ export function recordId(flags: number, source: Buffer, start: number): string {
   return source.toString(flags & RECORD_WIDE ? 'utf16le' : 'latin1', start + ID_HEAD_BYTES, end);
 }
 
-/** The log position, or the expiry. */
+/** The log position, or the end of life. */
 export function recordNumber(flags: number, contentBytes: number, source: Buffer, start: number): number {
   const at = contentStart(flags, source, start) + contentBytes + (flags & RECORD_HASH ? HASH_BYTES : 0);
   return source.readDoubleLE(at);
@@ -162,6 +162,12 @@ export class RecordRevision implements Revision {
 
   set contentHash(hash: string | undefined) {
     this.#hash = hash;
+  }
+
+  get cachedUntilMs(): number | undefined {
+    if ((this.#flags & RECORD_NUMBER) === 0) return undefined;
+    const at = this.#contentAt + this.#contentBytes + (this.#flags & RECORD_HASH ? HASH_BYTES : 0);
+    return this.#source.readDoubleLE(at);
   }
 
   get homeInstanceId(): string | undefined {
