@@ -93,6 +93,24 @@ export type {
   ScrubPage,
   StoredLetter,
 } from './storage/archive-store.js';
+export type { ChannelName, ChannelPayloads } from './telemetry/channels.js';
+export type { HistogramStats } from './telemetry/histogram.js';
+export {
+  type LatencyStats,
+  LatencyTimer,
+  latencyStats,
+  type OperationStatus,
+  timeOperation,
+} from './telemetry/latency-timer.js';
+export type { LabelName, Labels, Measurement, MetricKind, MetricName } from './telemetry/metrics.js';
+export type {
+  MeterLike,
+  MeterProviderLike,
+  SpanLike,
+  TelemetryOptions,
+  TracerLike,
+  TracerProviderLike,
+} from './telemetry/options.js';
 export type {
   DamagedRecord,
   LoadedRecord,

@@ -12,16 +12,27 @@ export interface BatchResult {
   readonly results: ReadonlyArray<SubmitReceipt | SyncEngineError>;
 }
 
+/** Counts writes that failed after they were taken, or were refused. */
+export interface WriteFailures {
+  failed(error: SyncEngineError): void;
+}
+
 /** Target of a write whose receipt comes at once. */
 export const NOBODY: AckTarget = { acknowledged() {}, failed() {} };
 
 export class SingleWrite implements AckTarget {
   readonly #resolve: (receipt: SubmitReceipt) => void;
   readonly #reject: (error: SyncEngineError) => void;
+  readonly #failures: WriteFailures;
 
-  constructor(resolve: (receipt: SubmitReceipt) => void, reject: (error: SyncEngineError) => void) {
+  constructor(
+    resolve: (receipt: SubmitReceipt) => void,
+    reject: (error: SyncEngineError) => void,
+    failures: WriteFailures,
+  ) {
     this.#resolve = resolve;
     this.#reject = reject;
+    this.#failures = failures;
   }
 
   acknowledged(_index: number, receipt: SubmitReceipt): void {
@@ -29,6 +40,7 @@ export class SingleWrite implements AckTarget {
   }
 
   failed(_index: number, error: SyncEngineError): void {
+    this.#failures.failed(error);
     this.#reject(error);
   }
 }
@@ -37,10 +49,12 @@ export class ManyWrites implements AckTarget {
   readonly promise: Promise<BatchResult>;
   #resolve!: (result: BatchResult) => void;
   readonly #results: (SubmitReceipt | SyncEngineError)[];
+  readonly #failures: WriteFailures;
   #left: number;
   #failed = 0;
 
-  constructor(total: number) {
+  constructor(total: number, failures: WriteFailures) {
+    this.#failures = failures;
     this.#results = new Array(total);
     this.#left = total;
     this.promise = new Promise((resolve) => {
@@ -55,6 +69,7 @@ export class ManyWrites implements AckTarget {
 
   failed(index: number, error: SyncEngineError): void {
     this.#failed++;
+    this.#failures.failed(error);
     this.#settle(index, error);
   }
 

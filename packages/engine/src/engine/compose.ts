@@ -7,6 +7,8 @@ import type { SystemPorts } from '../ports/ports.js';
 import { systemPorts } from '../ports/system/system-ports.js';
 import type { ArchiveStore } from '../storage/archive-store.js';
 import { SqliteArchive } from '../storage/sqlite/sqlite-archive.js';
+import { guardedLogger } from '../telemetry/guarded-logger.js';
+import { assertTelemetry, type TelemetryOptions } from '../telemetry/options.js';
 import type { RecordStore } from '../wal/record-store.js';
 import { SqliteRecordStore } from '../wal/sqlite-record-store.js';
 
@@ -16,10 +18,14 @@ export interface Ports extends SystemPorts {
   readonly recordStore?: RecordStore;
   /** Takes the place of the engine's own score of what leaves memory first. */
   readonly evictionPolicy?: EvictionPolicy;
+  /** Meter and tracer. Without them the engine counts, and tells nobody but `metrics()`. */
+  readonly telemetry?: TelemetryOptions;
 }
 
+/** @throws `CONFIG` for telemetry that is not usable. */
 export function composePorts(ports: Partial<Ports>): Ports {
-  return { ...systemPorts, ...ports };
+  if (ports.telemetry !== undefined) assertTelemetry(ports.telemetry);
+  return { ...systemPorts, ...ports, logger: guardedLogger(ports.logger ?? systemPorts.logger) };
 }
 
 export function composeArchive(config: ResolvedConfig, ports: Ports): ArchiveStore | undefined {

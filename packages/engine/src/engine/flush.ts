@@ -75,6 +75,21 @@ export interface FlusherParts {
   readonly ports: SystemPorts;
   /** A batch failed; nobody waits for this error itself. */
   readonly failed: (error: SyncEngineError) => void;
+  /** Told how each batch fares. */
+  readonly observe?: (writes: readonly Revision[]) => FlushObserver | undefined;
+}
+
+/** How one batch fares; where it is halved, each half is applied and released by itself. */
+export interface FlushObserver {
+  applying(count: number): void;
+  applied(result: ApplyResult): void;
+  /** Not stored: put back, or set aside. */
+  failed(error: unknown): void;
+  /** The filter knows the ids. */
+  learned(): void;
+  /** The log has forgotten the writes; may come after `ended`. */
+  released(): void;
+  ended(): void;
 }
 
 export class Flusher {
@@ -328,33 +343,48 @@ export class Flusher {
       entry.flushingVersion = entry.revision.version;
     }
     step('flush.taken');
-    await this.#apply(entries, revisions);
+    const observer = this.#parts.observe?.(revisions);
+    await this.#apply(entries, revisions, observer);
+    observer?.ended();
     this.#underWay--;
     this.pump();
   }
 
-  async #apply(entries: readonly Entry[], revisions: readonly Revision[]): Promise<void> {
+  async #apply(
+    entries: readonly Entry[],
+    revisions: readonly Revision[],
+    observer: FlushObserver | undefined,
+  ): Promise<void> {
     let result: ApplyResult;
+    observer?.applying(revisions.length);
     try {
       result = await this.#parts.archive.apply(revisions);
     } catch (error) {
+      observer?.failed(error);
       if (!(error instanceof SyncEngineError) || error.code !== 'REJECTED') {
         this.#putBack(entries, revisions, error);
       } else if (entries.length === 1) {
         this.#setAside(entries[0] as Entry, revisions[0] as Revision, messageOf(error.cause ?? error));
       } else {
         const middle = entries.length >> 1;
-        await this.#apply(entries.slice(0, middle), revisions.slice(0, middle));
-        await this.#apply(entries.slice(middle), revisions.slice(middle));
+        await this.#apply(entries.slice(0, middle), revisions.slice(0, middle), observer);
+        await this.#apply(entries.slice(middle), revisions.slice(middle), observer);
       }
       return;
     }
     step('flush.applied');
+    observer?.applied(result);
     this.#parts.stored(revisions, result);
-    this.#applied(entries, revisions, result);
+    observer?.learned();
+    this.#applied(entries, revisions, result, observer);
   }
 
-  #applied(entries: readonly Entry[], revisions: readonly Revision[], result: ApplyResult): void {
+  #applied(
+    entries: readonly Entry[],
+    revisions: readonly Revision[],
+    result: ApplyResult,
+    observer: FlushObserver | undefined,
+  ): void {
     const positions = new Set<number>();
     const later: (() => void)[] = [];
     for (let at = 0; at < entries.length; at++) {
@@ -390,6 +420,7 @@ export class Flusher {
     const clean = (): void => {
       for (const acknowledge of later) acknowledge();
       this.#settle(entries, revisions, positions);
+      observer?.released();
     };
     if (this.#parts.log === undefined) clean();
     else this.#parts.log.release([...positions], clean);

@@ -13,6 +13,7 @@ import { keyOf, SEGMENTS_MAX } from '../merkle/path.js';
 import { SegmentIndex } from '../merkle/segment-index.js';
 import type { ChangeHead, PathDigest, RowChange } from '../storage/archive-store.js';
 import type { GuardedArchive } from '../storage/guarded-archive.js';
+import { Counters } from '../telemetry/counters.js';
 
 const CHILDREN_DEFAULT = 1000;
 const CHILDREN_MAX = 10_000;
@@ -24,9 +25,11 @@ const WIDE_PATHS_MAX = 4;
 export class LocalMerkle implements MerkleSource {
   readonly #archive: () => GuardedArchive;
   readonly #keyId: () => string;
+  readonly #counters: Counters;
   readonly #wide = new Map<string, Promise<WidePath>>();
 
-  constructor(archive: () => GuardedArchive, keyId: () => string) {
+  constructor(archive: () => GuardedArchive, keyId: () => string, counters = new Counters()) {
+    this.#counters = counters;
     this.#archive = archive;
     this.#keyId = keyId;
   }
@@ -36,11 +39,13 @@ export class LocalMerkle implements MerkleSource {
   }
 
   async nodes(paths: readonly (readonly string[])[]): Promise<(MerkleNode | undefined)[]> {
+    this.#counters.merkleNodes++;
     const digests = await this.#archive().digests(paths);
     return digests.map((digest) => (digest === undefined ? undefined : nodeOf(digest)));
   }
 
   async children(path: readonly string[], page: ChildPage = {}): Promise<ReadonlyMap<string, string>> {
+    this.#counters.merkleChildren++;
     const limit = Math.min(page.limit ?? CHILDREN_DEFAULT, CHILDREN_MAX);
     const { children } = await this.#archive().children(path, page.after, limit);
     return new Map(children.map((child) => [child.segment, hex(child)]));
@@ -48,6 +53,7 @@ export class LocalMerkle implements MerkleSource {
 
   async buckets(path: readonly string[], level: number, buckets: readonly number[]): Promise<BucketAnswer[]> {
     for (const bucket of buckets) assertBucket(level, bucket);
+    this.#counters.merkleBuckets++;
     const wide = await this.#wideOf(path);
     if (level < CHILD_LEVEL)
       return buckets.map((bucket) => ({ hashes: wide.tree.answer(level as 0 | 1 | 2, bucket) }));

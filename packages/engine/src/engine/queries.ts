@@ -9,6 +9,7 @@ import type { Scheduler } from '../ports/ports.js';
 import type { RowRange } from '../storage/archive-store.js';
 import { abortable } from './abortable.js';
 import { ManyWrites, SingleWrite } from './ack-targets.js';
+import type { EngineTelemetry } from './engine-telemetry.js';
 import type { Scan, Scans } from './scans.js';
 import type { WritePath, WriteRequest } from './write-path.js';
 
@@ -38,6 +39,7 @@ export interface QueryParts {
   readonly scheduler: Scheduler;
   readonly writes: () => WritePath;
   readonly get: (id: string) => Promise<SyncItem | undefined>;
+  readonly telemetry: EngineTelemetry;
 }
 
 export class Queries {
@@ -126,7 +128,7 @@ export class Queries {
     ack: AckLevel,
     signal: AbortSignal | undefined,
   ): Promise<number> {
-    const batch = new ManyWrites(ids.length);
+    const batch = new ManyWrites(ids.length, this.#parts.telemetry.deletes);
     const { memory } = this.#parts;
     const writes = this.#parts.writes();
     let deleted = 0;
@@ -150,6 +152,7 @@ export class Queries {
         while (!writes.roomy) await abortable(this.#pause(RETRY_MS), signal);
         const receipt = writes.write(request, batch, at);
         if (receipt !== undefined) batch.acknowledged(at, receipt);
+        this.#parts.telemetry.core.counters.deletes++;
         deleted++;
         at++;
       } catch (error) {
@@ -170,8 +173,16 @@ export class Queries {
 
   #write(request: WriteRequest): Promise<SubmitReceipt> {
     return new Promise((resolve, reject) => {
-      const receipt = this.#parts.writes().write(request, new SingleWrite(resolve, reject), 0);
-      if (receipt !== undefined) resolve(receipt);
+      const { submits, core } = this.#parts.telemetry;
+      core.counters.submits++;
+      const target = new SingleWrite(resolve, reject, submits);
+      try {
+        const receipt = this.#parts.writes().write(request, target, 0);
+        if (receipt !== undefined) resolve(receipt);
+      } catch (error) {
+        core.counters.submitsRefused++;
+        target.failed(0, error as SyncEngineError);
+      }
     });
   }
 

@@ -50,6 +50,8 @@ export interface ReadParts {
   readonly damaged: DamagedIds;
   /** Where there is a log. */
   readonly spill: Spill | undefined;
+  /** Puts a span around a read of SQL, where spans are wanted. */
+  readonly traced?: (found: Promise<SyncItem | undefined>) => Promise<SyncItem | undefined>;
 }
 
 export class ReadPath {
@@ -89,7 +91,7 @@ export class ReadPath {
     const flight = this.#flights.get(id);
     if (flight !== undefined) return flight.promise;
     if (this.#parts.filter?.mightExist(id) === false) return Promise.resolve(undefined);
-    return this.#begin(id).promise;
+    return this.#traced(this.#begin(id).promise);
   }
 
   /** Asks SQL although memory may hold the id. A write that is still pending is newer, and is the answer. */
@@ -102,7 +104,7 @@ export class ReadPath {
     }
     // An earlier flight may have read before this call: nobody who comes now may join it.
     this.detach(id);
-    return this.#begin(id).promise;
+    return this.#traced(this.#begin(id).promise);
   }
 
   /** A write of `id` is being taken. */
@@ -112,6 +114,11 @@ export class ReadPath {
     if (flight === undefined) return;
     flight.detached = true;
     this.#flights.delete(id);
+  }
+
+  /** Who joins a flight joins its span too. */
+  #traced(found: Promise<SyncItem | undefined>): Promise<SyncItem | undefined> {
+    return this.#parts.traced === undefined ? found : this.#parts.traced(found);
   }
 
   #begin(id: string): Flight {

@@ -21,6 +21,7 @@ import { type LogStatus, WriteAheadLog } from '../wal/write-ahead-log.js';
 import { composeArchive, composeRecordStore, type Ports } from './compose.js';
 import { DamagedIds } from './damaged-ids.js';
 import { DeadLetters } from './dead-letters.js';
+import { EngineTelemetry } from './engine-telemetry.js';
 import { Emitter } from './events.js';
 import { FilterKeeper } from './filter-keeper.js';
 import { Flusher } from './flush.js';
@@ -53,6 +54,7 @@ export class EngineRuntime {
   readonly config: ResolvedConfig;
   readonly ports: Ports;
   readonly emitter: Emitter;
+  readonly telemetry: EngineTelemetry;
   readonly memory: MemoryCache;
   readonly clock: HybridClock;
   readonly loads = new Loads();
@@ -85,6 +87,8 @@ export class EngineRuntime {
     this.config = config;
     this.ports = ports;
     this.emitter = new Emitter(ports.logger);
+    this.telemetry = new EngineTelemetry(ports.telemetry, ports, this);
+    this.telemetry.node = config.nodeId ?? '';
     this.memory = new MemoryCache(
       config.l1MaxBytes,
       Buffer.from(ports.random.bytes(4)).readInt32LE(),
@@ -105,6 +109,7 @@ export class EngineRuntime {
     this.merkle = new LocalMerkle(
       () => this.#digestArchive(),
       () => this.#archiveInfo?.keyId ?? '',
+      this.telemetry.core.counters,
     );
     this.scans = new Scans({
       memory: this.memory,
@@ -123,6 +128,7 @@ export class EngineRuntime {
       filter: this.filter?.manager,
       damaged: this.damaged,
       spill: this.spill,
+      traced: this.telemetry.tracedGet,
     });
   }
 
@@ -145,8 +151,10 @@ export class EngineRuntime {
 
   async #start(signal: AbortSignal | undefined): Promise<void> {
     try {
+      await this.telemetry.starting();
       const [meta] = await Promise.all([this.#openLog(), this.filter?.load()]);
       this.#logId = meta?.logId;
+      this.telemetry.node = meta?.nodeId ?? this.telemetry.node;
       step('start.log-opened');
       this.#assertStarting(signal);
       await this.#openArchive(meta);
@@ -165,8 +173,11 @@ export class EngineRuntime {
       this.maintain();
       this.#go('run');
       step('start.running');
+      this.telemetry.started();
+      this.telemetry.watchDrain();
       this.flusher?.pump();
     } catch (error) {
+      this.telemetry.started(error);
       if (this.#state !== 'ShuttingDown') this.#go('fail');
       await this.#closeParts(this.config.sqlReadTimeoutMs);
       throw error;
@@ -254,6 +265,7 @@ export class EngineRuntime {
     if (this.#state === 'Failed') return { flushed: 0, remaining: this.#waiting };
     const endAt = this.ports.clock.monotonic() + deadlineMs;
     const left = (): number => Math.max(1, endAt - this.ports.clock.monotonic());
+    this.telemetry.closing();
     this.#go('shutdown');
     await this.#started?.catch(() => {});
     const pending = this.#waiting;
@@ -265,6 +277,7 @@ export class EngineRuntime {
     if (this.#writes !== undefined) this.log?.keep({ clockMark: this.clock.last + 1 });
     await this.#closeParts(left());
     this.#go('closed');
+    this.telemetry.closed(pending - remaining, remaining);
     return { flushed: pending - remaining, remaining };
   }
 
@@ -351,6 +364,7 @@ export class EngineRuntime {
     this.memory.pace();
     this.#writes?.relieved();
     this.filter?.maintain();
+    this.telemetry.maintain();
     void this.#verifyLetters();
     if (this.ports.clock.monotonic() - this.#collectedAtMs >= COLLECT_MS) void this.collect();
     this.#maintenance?.cancel();
@@ -454,12 +468,14 @@ export class EngineRuntime {
 
   corrupt(tier: 'memory' | 'wal' | 'sql', id: string | undefined): void {
     this.ports.logger.error({ tier, id }, 'Damaged bytes were found and not served.');
+    this.telemetry.corrupt(tier, id);
     this.emitter.emit('corruption', { tier, id });
   }
 
   #archiveConnected(info: ArchiveInfo): void {
     this.clock.merge(Math.max(info.highVersion, info.horizon));
     this.#archiveInfo = info;
+    this.telemetry.seen(info.head);
     this.filter?.connected(info);
     // Queued before any release, and the log keeps the order: it never forgets a record without knowing
     // which archive took it.
@@ -468,6 +484,7 @@ export class EngineRuntime {
 
   #circuitChanged(state: CircuitState): void {
     this.ports.logger.warn({ tier: 'sql', circuit: state }, `The breaker of SQL is ${state}.`);
+    this.telemetry.circuitChanged(state);
     this.emitter.emit('circuit', { backend: 'sql', state });
     if (state === 'open') {
       const error = new CircuitError('sql', MAINTENANCE_MS);
@@ -500,6 +517,7 @@ export class EngineRuntime {
 
   #report(error: SyncEngineError, what: string): void {
     this.ports.logger.warn({ code: error.code, ...error.context }, `${what}: ${error.message}`);
+    this.telemetry.reported(error);
     this.emitter.emit('error', error);
   }
 
@@ -513,6 +531,7 @@ export class EngineRuntime {
     const previous = this.#state;
     this.#state = transition(previous, event);
     this.ports.logger.debug({ state: this.#state, previous }, `The engine is ${this.#state}.`);
+    this.telemetry.stateChanged(this.#state, previous);
     this.emitter.emit('state', { state: this.#state, previous });
   }
 
@@ -524,6 +543,7 @@ export class EngineRuntime {
     return new GuardedArchive(store, this.config, this.ports, {
       connected: (info) => this.#archiveConnected(info),
       circuit: (state) => this.#circuitChanged(state),
+      called: (operation, ms, code) => this.telemetry.archiveCalled(operation, ms, code),
     });
   }
 
@@ -543,6 +563,7 @@ export class EngineRuntime {
         this.#noteDamage([{ id, position }]);
       },
       statusChanged: (status, error) => this.#logStatusChanged(status, error),
+      committed: (group) => this.telemetry.logCommitted(group),
     });
   }
 
@@ -568,6 +589,7 @@ export class EngineRuntime {
       clock: this.ports.clock,
       added: (id, error) => {
         this.ports.logger.error({ id, code: error.code }, error.message);
+        this.telemetry.setAside(id);
         this.emitter.emit('deadLetter', { id, error });
       },
       failed: (error) => this.#reportUnlessAway(error, 'A dead letter could not be kept or dropped in SQL'),
@@ -583,6 +605,7 @@ export class EngineRuntime {
       ports: this.ports,
       corrupt: (error) => {
         this.ports.logger.error({ ...error.context }, error.message);
+        this.telemetry.corrupt('memory', undefined);
         this.emitter.emit('corruption', { tier: 'memory', id: undefined });
       },
       failed: (error) => this.#reportUnlessAway(error, 'The filter could not be saved or built'),
@@ -621,11 +644,13 @@ export class EngineRuntime {
         this.filter?.stored(writes, result);
         this.letters.stored(writes, result);
         if (result.changed) this.#wakeStreams();
+        this.telemetry.stored(result);
       },
       settled: () => this.#writes?.relieved(),
       redo: (entry, refused) => this.#redo(entry, refused),
       ports: this.ports,
       failed: (error) => this.#report(error, 'A batch could not be stored and will be tried again'),
+      observe: (writes) => this.telemetry.flush(writes),
     });
   }
 

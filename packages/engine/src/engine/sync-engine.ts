@@ -21,6 +21,9 @@ import { LaneSum, wireHash } from '../merkle/digest.js';
 import type { MerkleDiff, MerkleNode, MerkleSource } from '../merkle/merkle-source.js';
 import { type MerklePath, pathOf } from '../merkle/path.js';
 import type { BackpressureLevel } from '../resilience/backpressure.js';
+import type { Counters } from '../telemetry/counters.js';
+import type { LatencyStats } from '../telemetry/latency-timer.js';
+import type { Measurement } from '../telemetry/metrics.js';
 import type { WalStats } from '../wal/write-ahead-log.js';
 import { abortable } from './abortable.js';
 import { type BatchResult, ManyWrites, NOBODY, SingleWrite } from './ack-targets.js';
@@ -108,6 +111,7 @@ export class SyncEngine implements AsyncDisposable {
   readonly #runtime: EngineRuntime;
   readonly #loadParts: LoadParts;
   readonly #queries: Queries;
+  readonly #counters: Counters;
   /** Writes that SQL refuses because of the row itself. */
   readonly deadLetters: DeadLetterBox;
 
@@ -118,6 +122,7 @@ export class SyncEngine implements AsyncDisposable {
   constructor(config: SyncEngineConfig = {}, ports: Partial<Ports> = {}) {
     const readyMade = { archive: ports.archive !== undefined, log: ports.recordStore !== undefined };
     this.#runtime = new EngineRuntime(resolveConfig(config, readyMade), composePorts(ports));
+    this.#counters = this.#runtime.telemetry.core.counters;
     this.#loadParts = {
       memory: this.#runtime.memory,
       loads: this.#runtime.loads,
@@ -130,6 +135,7 @@ export class SyncEngine implements AsyncDisposable {
       scans: this.#runtime.scans,
       scheduler: this.#runtime.ports.scheduler,
       writes: () => this.#runtime.writes,
+      telemetry: this.#runtime.telemetry,
       get: (id) => this.get(id),
     });
     this.deadLetters = {
@@ -326,7 +332,10 @@ export class SyncEngine implements AsyncDisposable {
     if (runtime.state !== 'Running') return Promise.reject(this.#stateError('get'));
     if (options !== undefined) return this.#getWith(id, options);
     const found = runtime.memory.read(id);
-    if (typeof found === 'object') return Promise.resolve(found);
+    if (typeof found === 'object') {
+      this.#counters.getHits++;
+      return Promise.resolve(found);
+    }
     return this.#absent(id, found);
   }
 
@@ -360,6 +369,7 @@ export class SyncEngine implements AsyncDisposable {
       const id = ids[at] as string;
       const found = this.#runtime.memory.read(id);
       if (typeof found === 'object') {
+        this.#counters.getHits++;
         items[at] = found;
         continue;
       }
@@ -377,7 +387,12 @@ export class SyncEngine implements AsyncDisposable {
     const runtime = this.#runtime;
     if (runtime.state !== 'Running') throw this.#stateError('peek');
     const found = runtime.memory.read(id);
-    return typeof found === 'object' ? found : undefined;
+    if (found === 'absent' || found === 'spilled') {
+      this.#counters.peekMisses++;
+      return undefined;
+    }
+    this.#counters.peekHits++;
+    return found === 'deleted' ? undefined : found;
   }
 
   /**
@@ -522,6 +537,7 @@ export class SyncEngine implements AsyncDisposable {
   /** Which ids differ between this engine and another side, by their parents. */
   async findDivergentPaths(remote: MerkleSource, from: MerklePath = []): Promise<MerkleDiff> {
     this.#assertRunning('findDivergentPaths');
+    this.#counters.merkleComparisons++;
     return findDivergentPaths(this.merkle, remote, pathOf(from));
   }
 
@@ -531,6 +547,7 @@ export class SyncEngine implements AsyncDisposable {
     from: MerklePath = [],
   ): AsyncIterable<{ id: string; side: 'local' | 'remote' | 'both' }> {
     this.#assertRunning('drillDownDivergence');
+    this.#counters.merkleComparisons++;
     return drillDown(this.merkle, remote, pathOf(from));
   }
 
@@ -615,6 +632,16 @@ export class SyncEngine implements AsyncDisposable {
     return this.#runtime.pressure.review();
   }
 
+  /** Every counter and gauge as it is now, in every state; `docs/telemetry.md` says what each means. */
+  metrics(): Measurement[] {
+    return this.#runtime.telemetry.measurements;
+  }
+
+  /** How long calls to the log and to SQL took so far, milliseconds; and what `timeOperation` measured. */
+  latencies(): LatencyStats[] {
+    return this.#runtime.telemetry.latencies;
+  }
+
   // ── Checks ─────────────────────────────────────────────────────────────────────────────────────────────
 
   #submission(item: SyncItem, options: SubmitOptions | undefined): WriteRequest {
@@ -673,28 +700,54 @@ export class SyncEngine implements AsyncDisposable {
   }
 
   #write(request: WriteRequest): Promise<SubmitReceipt> {
-    const { writes } = this.#runtime;
+    const { writes, telemetry } = this.#runtime;
+    this.#count(request);
+    const failures = request.deleted ? telemetry.deletes : telemetry.submits;
     if (request.ack === 'memory' && writes.open) {
       try {
         return Promise.resolve(writes.write(request, NOBODY, 0) as SubmitReceipt);
       } catch (error) {
+        this.#countRefused(request);
+        failures.failed(error as SyncEngineError);
         return Promise.reject(error);
       }
     }
-    return new Promise((resolve, reject) => {
-      const receipt = writes.write(request, new SingleWrite(resolve, reject), 0);
-      if (receipt !== undefined) resolve(receipt);
+    const span = telemetry.tracing && telemetry.tracedWrite(request.source, request.deleted, request.ack);
+    const written = new Promise<SubmitReceipt>((resolve, reject) => {
+      const target = new SingleWrite(resolve, reject, failures);
+      try {
+        const receipt = writes.write(request, target, 0);
+        if (receipt !== undefined) resolve(receipt);
+      } catch (error) {
+        this.#countRefused(request);
+        target.failed(0, error as SyncEngineError);
+      }
     });
+    return span === undefined ? written : span.during(written);
+  }
+
+  #count(request: WriteRequest): void {
+    if (request.deleted) this.#counters.deletes++;
+    else this.#counters.submits++;
+  }
+
+  #countRefused(request: WriteRequest): void {
+    if (request.deleted) this.#counters.deletesRefused++;
+    else this.#counters.submitsRefused++;
   }
 
   #writeMany(requests: readonly WriteRequest[]): Promise<BatchResult> {
-    const batch = new ManyWrites(requests.length);
-    const { writes } = this.#runtime;
+    const { writes, telemetry } = this.#runtime;
+    const deletes = requests[0]?.deleted === true;
+    const batch = new ManyWrites(requests.length, deletes ? telemetry.deletes : telemetry.submits);
     for (let at = 0; at < requests.length; at++) {
+      const request = requests[at] as WriteRequest;
+      this.#count(request);
       try {
-        const receipt = writes.write(requests[at] as WriteRequest, batch, at);
+        const receipt = writes.write(request, batch, at);
         if (receipt !== undefined) batch.acknowledged(at, receipt);
       } catch (error) {
+        this.#countRefused(request);
         batch.failed(at, error as SyncEngineError);
       }
     }
@@ -708,6 +761,8 @@ export class SyncEngine implements AsyncDisposable {
     } catch (error) {
       return Promise.reject(error);
     }
+    if (absence === 'deleted') this.#counters.getHits++;
+    else if (absence === 'absent') this.#counters.getMisses++;
     return this.#runtime.reads.absent(id, absence);
   }
 

@@ -206,15 +206,21 @@ export class GuardedArchive {
     run: () => Promise<T>,
     mayTakeLong = false,
   ): Promise<T> {
-    if (!this.available) throw this.#unavailable();
+    if (!this.available) {
+      const refusal = this.#unavailable();
+      this.#events.called?.(operation, undefined, refusal.code);
+      throw refusal;
+    }
     const started = this.#ports.clock.monotonic();
     try {
       const value = await this.#within(deadlineMs, operation, run);
       this.#latencyMs = this.#ports.clock.monotonic() - started;
       this.#breaker.succeeded();
+      this.#events.called?.(operation, this.#latencyMs, undefined);
       return value;
     } catch (error) {
       const failure = this.#noteFailure(error, operation);
+      this.#events.called?.(operation, this.#ports.clock.monotonic() - started, failure.code);
       // A transaction that hangs holds up all that follow: only a new connection helps.
       if (failure.code === 'DEADLINE' && operation === 'apply') this.#breaker.trip();
       else if (failure.code === 'DEADLINE' && mayTakeLong) {
@@ -316,4 +322,6 @@ export interface GuardedArchiveEvents {
   /** After each successful connection, before calls go through. */
   connected(info: ArchiveInfo): void;
   circuit(state: CircuitState): void;
+  /** A call ended after `ms`, or was not made (`undefined`); with the code of its error. */
+  called?(operation: string, ms: number | undefined, code: string | undefined): void;
 }

@@ -71,6 +71,16 @@ export interface LogEvents {
   /** A spilled write is not in the log, or damaged. */
   spilledLost(id: string, position: number): void;
   statusChanged(status: LogStatus, error: SyncEngineError | undefined): void;
+  /** A group was committed, or failed. */
+  committed?(group: CommittedGroup): void;
+}
+
+/** Facts about one group, for telemetry. */
+export interface CommittedGroup {
+  readonly appends: readonly Revision[];
+  readonly released: number;
+  readonly durationMs: number;
+  readonly error: SyncEngineError | undefined;
 }
 
 interface LogMetaChange {
@@ -297,6 +307,7 @@ export class WriteAheadLog {
     const removes = group.released.slice();
     for (const position of group.previousPositions) if (position !== 0) removes.push(position);
     let removed = 0;
+    const started = this.#ports.clock.monotonic();
     try {
       const { firstPosition, appends, meta } = group;
       if (appends.length > 0 || removes.length > 0 || meta !== undefined) {
@@ -306,13 +317,16 @@ export class WriteAheadLog {
       }
     } catch (error) {
       this.#underWay = false;
-      if (!this.#closing) this.#failed(group, asLogError(error));
+      const failure = asLogError(error);
+      this.#committed(group, started, failure);
+      if (!this.#closing) this.#failed(group, failure);
       return;
     }
     this.#underWay = false;
     this.#live += group.appends.length - removed;
     this.#totalAppended += group.appends.length;
     this.#totalReleased += group.released.length;
+    this.#committed(group, started, undefined);
     for (let at = 0; at < group.entries.length; at++) {
       const entry = group.entries[at] as Entry;
       entry.replacedPosition = 0;
@@ -325,6 +339,13 @@ export class WriteAheadLog {
     for (const then of group.releasedThen) then();
     if (group.meta !== undefined) for (const then of group.metaThen) then(group.meta);
     this.#pump();
+  }
+
+  #committed(group: SentGroup, startedMs: number, error: SyncEngineError | undefined): void {
+    if (this.#events.committed === undefined) return;
+    const { appends, released } = group;
+    const durationMs = this.#ports.clock.monotonic() - startedMs;
+    this.#events.committed({ appends, released: released.length, durationMs, error });
   }
 
   #failed(group: SentGroup, error: SyncEngineError): void {

@@ -1,0 +1,110 @@
+/**
+ * Where telemetry goes. The interfaces say what the engine calls of OpenTelemetry, so that the package needs its
+ * API neither to compile nor to load; the providers of any SDK fit them.
+ */
+import { SyncEngineError } from '../base/errors.js';
+
+export type AttributeValue = string | number | boolean;
+export type Attributes = Readonly<Record<string, AttributeValue>>;
+
+export interface TelemetryOptions {
+  /** Of an OpenTelemetry SDK; `'global'` takes the one registered with `@opentelemetry/api` when `start()` is called. */
+  readonly meterProvider?: MeterProviderLike | 'global';
+  /** The same for spans. Either way `@opentelemetry/api` has to be installed, as every SDK demands. */
+  readonly tracerProvider?: TracerProviderLike | 'global';
+  /** Put on every measurement and span. Tells two engines of one process apart. No secrets. */
+  readonly attributes?: Attributes;
+}
+
+// ── Metrics ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+export interface InstrumentOptions {
+  description?: string;
+  unit?: string;
+  advice?: { explicitBucketBoundaries?: number[] };
+}
+
+export interface HistogramLike {
+  record(value: number, attributes?: Record<string, AttributeValue>): void;
+}
+
+export interface BatchResultLike {
+  observe(instrument: object, value: number, attributes?: Record<string, AttributeValue>): void;
+}
+
+export interface MeterLike {
+  createHistogram(name: string, options?: InstrumentOptions): HistogramLike;
+  createObservableCounter(name: string, options?: InstrumentOptions): object;
+  createObservableGauge(name: string, options?: InstrumentOptions): object;
+  addBatchObservableCallback(callback: (result: BatchResultLike) => void, instruments: object[]): void;
+  removeBatchObservableCallback(callback: (result: BatchResultLike) => void, instruments: object[]): void;
+}
+
+export interface MeterProviderLike {
+  getMeter(name: string, version?: string): MeterLike;
+}
+
+// ── Spans ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+export interface SpanContextLike {
+  readonly traceId: string;
+  readonly spanId: string;
+  readonly traceFlags: number;
+  readonly isRemote?: boolean;
+  readonly traceState?: unknown;
+}
+
+export interface SpanLike {
+  spanContext(): SpanContextLike;
+  setAttribute(key: string, value: AttributeValue): unknown;
+  setStatus(status: { code: number; message?: string }): unknown;
+  addEvent(name: string): unknown;
+  end(): void;
+}
+
+export interface TracerLike {
+  // The context is opaque here: it comes from the API and goes back to it.
+  startSpan(name: string, options?: object, context?: never): SpanLike;
+}
+
+export interface TracerProviderLike {
+  getTracer(name: string, version?: string): TracerLike;
+}
+
+// ── The check ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+const KNOWN = ['meterProvider', 'tracerProvider', 'attributes'];
+
+/** @throws `CONFIG` listing every problem. */
+export function assertTelemetry(options: unknown): asserts options is TelemetryOptions {
+  if (typeof options !== 'object' || options === null || Array.isArray(options)) {
+    throw new SyncEngineError('CONFIG', 'telemetry must be an object of meterProvider and tracerProvider.');
+  }
+  const problems = [...problemsOf(options as Record<string, unknown>)];
+  if (problems.length === 0) return;
+  throw new SyncEngineError('CONFIG', `telemetry is not usable: ${problems.join('; ')}.`, {
+    context: { problems },
+  });
+}
+
+function* problemsOf(options: Record<string, unknown>): Generator<string> {
+  for (const key of Object.keys(options))
+    if (!KNOWN.includes(key)) yield `unknown key ${JSON.stringify(key)}; known are ${KNOWN.join(', ')}`;
+  if (!isProvider(options['meterProvider'], 'getMeter'))
+    yield "meterProvider must be 'global' or have getMeter()";
+  if (!isProvider(options['tracerProvider'], 'getTracer'))
+    yield "tracerProvider must be 'global' or have getTracer()";
+  if (!areAttributes(options['attributes']))
+    yield 'attributes must be an object of strings, numbers and booleans';
+}
+
+function isProvider(value: unknown, method: string): boolean {
+  if (value === undefined || value === 'global') return true;
+  return typeof (value as Record<string, unknown> | null)?.[method] === 'function';
+}
+
+function areAttributes(value: unknown): boolean {
+  if (value === undefined) return true;
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return false;
+  return Object.values(value).every((one) => ['string', 'number', 'boolean'].includes(typeof one));
+}
