@@ -53,8 +53,9 @@ export class EngineTelemetry {
   readonly #ports: SystemPorts;
   readonly #engine: ObservedEngine;
   #stateSinceMs = 0;
-  #lifeSpan: Span | undefined;
-  #drain: { readonly span: Span | undefined } | undefined;
+  #startSpan: Span | undefined;
+  #shutdownSpan: Span | undefined;
+  #drain: { readonly span: Span | undefined; readonly sinceMs: number } | undefined;
   #refusing = false;
   readonly submits: WriteFailures;
   readonly deletes: WriteFailures;
@@ -77,34 +78,35 @@ export class EngineTelemetry {
   async starting(): Promise<void> {
     if (!this.core.wanted) return;
     await this.core.connect((sink) => this.#pull(sink));
-    this.#lifeSpan = this.tracing?.operation('sync_engine.start');
+    this.#startSpan = this.tracing?.operation('sync_engine.start');
   }
 
   started(error?: unknown): void {
-    this.#lifeSpan?.end(error);
-    this.#lifeSpan = undefined;
+    this.#startSpan?.end(error);
+    this.#startSpan = undefined;
   }
 
   closing(): void {
-    this.#lifeSpan = this.tracing?.operation('sync_engine.shutdown');
+    this.#shutdownSpan = this.tracing?.operation('sync_engine.shutdown');
   }
 
   closed(flushed: number, remaining: number): void {
-    this.#lifeSpan?.set('sync_engine.flushed', flushed);
-    this.#lifeSpan?.set('sync_engine.remaining', remaining);
-    this.#lifeSpan?.end();
-    this.#lifeSpan = undefined;
+    this.#shutdownSpan?.set('sync_engine.flushed', flushed);
+    this.#shutdownSpan?.set('sync_engine.remaining', remaining);
+    this.#shutdownSpan?.end();
+    if (remaining === 0) return;
+    const { logger } = this.#ports;
+    logger.warn({ flushed, remaining }, 'Closed with writes that are not in SQL; a log keeps them.');
   }
 
   stateChanged(state: EngineState, previous: EngineState): void {
     const now = this.#ports.clock.monotonic();
     if (PHASES.has(previous)) this.core.startPhasesMs.set(previous, now - this.#stateSinceMs);
     this.#stateSinceMs = now;
-    this.#lifeSpan?.event(state);
+    this.#startSpan?.event(state);
     publish('sync_engine:state', { node: this.node, state, previous });
     if (state === 'Closed' || state === 'Failed') {
       this.#endDrain(true);
-      // The span of a shutdown outlives the export: it has its own way to its exporter.
       this.core.close();
     }
   }
@@ -157,8 +159,7 @@ export class EngineTelemetry {
     const { flusher, archive } = this.#engine;
     const draining = flusher?.draining === true;
     if (this.#drain === undefined) {
-      if (draining && archive?.available === true)
-        this.#drain = { span: this.tracing?.background('sync_engine.drain', {}, []) };
+      if (draining && archive?.available === true) this.#beginDrain();
     } else if (!draining) this.#endDrain(false);
     else if (archive?.available !== true) this.#endDrain(true);
   }
@@ -275,12 +276,22 @@ export class EngineTelemetry {
     publish('sync_engine:backpressure', { node: this.node, level, previous });
   }
 
+  #beginDrain(): void {
+    const span = this.tracing?.background('sync_engine.drain', {}, []);
+    this.#drain = { span, sinceMs: this.#ports.clock.monotonic() };
+    this.#ports.logger.info({ tier: 'sql' }, 'What waited for SQL is being brought there.');
+  }
+
   #endDrain(interrupted: boolean): void {
     if (this.#drain === undefined) return;
-    const { span } = this.#drain;
+    const { span, sinceMs } = this.#drain;
     this.#drain = undefined;
     if (interrupted) this.core.counters.drainsInterrupted++;
     else this.core.counters.drains++;
+    const facts = { tier: 'sql', durationMs: this.#ports.clock.monotonic() - sinceMs };
+    if (interrupted)
+      this.#ports.logger.warn(facts, 'The drain was interrupted; it goes on with the return of SQL.');
+    else this.#ports.logger.info(facts, 'What waited for SQL has been brought there.');
     span?.end(interrupted ? new Interrupted() : undefined);
   }
 }

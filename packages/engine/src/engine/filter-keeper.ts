@@ -171,6 +171,8 @@ export class FilterKeeper {
       if (ids.length < pageSize) break;
     }
     if (trusted && missing > 0) {
+      const { logger } = this.#parts.ports;
+      logger.error({ checked, missing }, 'The filter denied ids that SQL has; it is built anew.');
       this.manager.markUntrusted('it denied ids that SQL has');
       this.rebuild();
     }
@@ -263,6 +265,8 @@ export class FilterKeeper {
     const next = new CuckooFilter(seed);
     this.#next = next;
     this.#building = 0;
+    const { logger } = this.#parts.ports;
+    logger.info({ reason: this.manager.stats.reason }, 'The filter is being built from SQL.');
     // Only the end is asked for.
     const { head } = await archive.changesSince(NOWHERE, 1);
     let after: string | undefined;
@@ -281,6 +285,7 @@ export class FilterKeeper {
     this.#covered = head;
     this.#collected = 0;
     this.#insertsSinceSave = Math.max(this.#insertsSinceSave, 1);
+    logger.info({ items: next.count }, 'The filter was built from SQL.');
   }
 
   /** Learns what was committed behind `#covered`, whoever did it. */

@@ -42,6 +42,12 @@ const MAINTENANCE_MS = 1000;
 const SWEPT_A_ROUND = 10_000;
 const COLLECT_MS = 60_000;
 const COLLECT_AT_ONCE = 1000;
+/** Of the states that an operator wants to know of; the others are for who looks closer. */
+const LOG_LEVEL: Partial<Record<EngineState, 'info' | 'error'>> = {
+  Running: 'info',
+  Closed: 'info',
+  Failed: 'error',
+};
 
 /** What a shutdown brought into SQL, and what it could not. */
 export interface ShutdownResult {
@@ -530,7 +536,10 @@ export class EngineRuntime {
   #go(event: LifecycleEvent): void {
     const previous = this.#state;
     this.#state = transition(previous, event);
-    this.ports.logger.debug({ state: this.#state, previous }, `The engine is ${this.#state}.`);
+    this.ports.logger[LOG_LEVEL[this.#state] ?? 'debug'](
+      { state: this.#state, previous },
+      `The engine is ${this.#state}.`,
+    );
     this.telemetry.stateChanged(this.#state, previous);
     this.emitter.emit('state', { state: this.#state, previous });
   }
