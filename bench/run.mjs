@@ -8,7 +8,17 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { fileURLToPath } from 'node:url';
 
-const QUESTIONS = ['l1-get', 'submit', 'flush', 'cold-get', 'merkle', 'filter', 'missing', 'start'];
+const QUESTIONS = [
+  'l1-get',
+  'submit',
+  'flush',
+  'cold-get',
+  'merkle',
+  'filter',
+  'missing',
+  'start',
+  'telemetry',
+];
 const write = process.argv.includes('--write');
 const named = process.argv.slice(2).filter((word) => !word.startsWith('--'));
 const chosen = named.length === 0 ? QUESTIONS : named;

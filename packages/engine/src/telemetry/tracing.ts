@@ -9,15 +9,18 @@ import { SyncEngineError } from '../base/errors.js';
 import type { Attributes, AttributeValue, SpanContextLike, SpanLike, TracerLike } from './options.js';
 import { parseTraceParent } from './trace-context.js';
 
-export type SpanName =
-  | 'sync_engine.start'
-  | 'sync_engine.shutdown'
-  | 'sync_engine.submit'
-  | 'sync_engine.delete'
-  | 'sync_engine.get'
-  | 'sync_engine.flush'
-  | 'sync_engine.apply'
-  | 'sync_engine.drain';
+export const SPANS = [
+  'sync_engine.start',
+  'sync_engine.shutdown',
+  'sync_engine.submit',
+  'sync_engine.delete',
+  'sync_engine.get',
+  'sync_engine.flush',
+  'sync_engine.apply',
+  'sync_engine.drain',
+] as const;
+
+export type SpanName = (typeof SPANS)[number];
 
 /** More are dropped by SDKs as a rule (OTEL_SPAN_LINK_COUNT_LIMIT). */
 const LINKS_MAX = 128;
