@@ -94,7 +94,12 @@ describe('writes', () => {
     expect(await value('sync_engine_batch_items', { tier: 'sql' })).toBe(1);
     expect(await value('sync_engine_queue_items', { tier: 'sql' })).toBe(0);
     expect(await value('sync_engine_log_released')).toBe(3);
-    expect(await value('sync_engine_change_position')).toBe(1);
+    const position = (await value('sync_engine_change_position')) ?? 0;
+    for (const content of ['y', 'z']) {
+      await engine.submit(new SyncItem('a', content), { ack: 'wal' });
+      await flushed(fakes);
+    }
+    expect(await value('sync_engine_change_position')).toBe(position + 2);
   });
 
   test('pass three phases on their way to SQL', async () => {
@@ -157,6 +162,28 @@ test('an outage shows in circuit, health and queue, and its end as a drain', asy
   expect(await value('sync_engine_draining')).toBe(0);
   expect(await value('sync_engine_drains', { status: 'ok' })).toBe(drained + 1);
   expect(await value('sync_engine_queue_items', sql)).toBe(0);
+});
+
+test('a drain that SQL interrupts is counted as such, and not as done', async () => {
+  const { engine, archive, ports, value } = await metered({ walDrainBatchSize: 1 });
+  archive.down = true;
+  for (const id of ['a', 'b', 'c', 'd']) await engine.submit(new SyncItem(id, 'x'), { ack: 'wal' });
+  await ports.clock.pass(5000);
+  const before = {
+    ok: (await value('sync_engine_drains', { status: 'ok' })) ?? 0,
+    error: (await value('sync_engine_drains', { status: 'error' })) ?? 0,
+  };
+  const open = archive.hold('apply');
+  archive.down = false;
+  await ports.clock.pass(5000);
+  archive.down = true;
+  open();
+  await ports.clock.pass(5000);
+  expect(await value('sync_engine_drains', { status: 'error' })).toBe(before.error + 1);
+  expect(await value('sync_engine_drains', { status: 'ok' })).toBe(before.ok);
+  archive.down = false;
+  await ports.clock.pass(5000);
+  expect(await value('sync_engine_drains', { status: 'ok' })).toBe(before.ok + 1);
 });
 
 test('dead letters, corruption and comparisons are counted', async () => {
