@@ -5,6 +5,7 @@
 import { SyncEngineError } from '../base/errors.js';
 import type { MemoryStats } from '../memory/memory-cache.js';
 import type { SystemPorts } from '../ports/ports.js';
+import type { BackpressureLevel } from '../resilience/backpressure.js';
 import type { CircuitState } from '../resilience/circuit-breaker.js';
 import type { ApplyResult, ChangeHead } from '../storage/archive-store.js';
 import { isHeard, publish } from '../telemetry/channels.js';
@@ -40,9 +41,6 @@ interface FilterCounts {
 }
 
 const CIRCUIT_NUMBER: Readonly<Record<CircuitState, number>> = { closed: 0, 'half-open': 1, open: 2 };
-/** Of the six levels, those at which nothing and everything is refused. */
-const LEVEL_NORMAL = 0;
-const LEVEL_SHUTDOWN = 5;
 
 export class EngineTelemetry {
   readonly core: Telemetry;
@@ -56,7 +54,6 @@ export class EngineTelemetry {
   #startSpan: Span | undefined;
   #shutdownSpan: Span | undefined;
   #drain: { readonly span: Span | undefined; readonly sinceMs: number } | undefined;
-  #refusing = false;
   readonly submits: WriteFailures;
   readonly deletes: WriteFailures;
 
@@ -187,11 +184,8 @@ export class EngineTelemetry {
     publish('sync_engine:error', { node: this.node, code, tier, operation });
   }
 
-  /** Writes may be taken again, although none has come to find out. */
-  maintain(): void {
-    if (!this.#refusing || !this.#engine.health().acceptingWrites) return;
-    this.#refusing = false;
-    this.#backpressure('Normal', 'Shutdown');
+  backpressure(level: BackpressureLevel, previous: BackpressureLevel): void {
+    publish('sync_engine:backpressure', { node: this.node, level: level.name, previous: previous.name });
   }
 
   /** Around a write whose level is waited for: below the caller's span, or in the trace that the item names. */
@@ -222,7 +216,7 @@ export class EngineTelemetry {
   #pull(sink: MetricSink): void {
     const { state, memory, filter, flusher } = this.#engine;
     const health = this.#engine.health();
-    const { items, bytes, bytesMax, dirtyItems, dirtyBytes, evictions } = memory.stats;
+    const { items, bytes, bytesMax, dirtyItems, dirtyBytes, spilledItems, evictions } = memory.stats;
     const { wal, sql, deadLetters } = health;
     this.core.pull(sink);
     sink('sync_engine_state', 1, { status: state });
@@ -231,10 +225,11 @@ export class EngineTelemetry {
     sink('sync_engine_l1_limit', bytesMax);
     sink('sync_engine_evictions', evictions, { tier: 'memory' });
     sink('sync_engine_memory_pressure', health.memoryPressure);
-    sink('sync_engine_backpressure_level', this.#refusing ? LEVEL_SHUTDOWN : LEVEL_NORMAL);
+    sink('sync_engine_backpressure_level', health.backpressure.rank);
     if (sql !== undefined) {
       sink('sync_engine_queue_items', dirtyItems - deadLetters, { tier: 'sql' });
       sink('sync_engine_queue_bytes', dirtyBytes, { tier: 'sql' });
+      sink('sync_engine_spilled_items', spilledItems);
       sink('sync_engine_circuit_state', CIRCUIT_NUMBER[sql.circuit], { tier: 'sql' });
       sink('sync_engine_backend_healthy', sql.connected && sql.circuit !== 'open' ? 1 : 0, { tier: 'sql' });
       sink('sync_engine_change_position', this.#position);
@@ -263,17 +258,6 @@ export class EngineTelemetry {
     const failure = error instanceof SyncEngineError ? error : undefined;
     const tier = failure?.context.tier ?? 'memory';
     this.core.failed(tier, operation, failure?.code ?? 'unknown');
-    if (failure?.code !== 'BACKPRESSURE' || this.#refusing) return;
-    this.#refusing = true;
-    this.#backpressure('Shutdown', 'Normal');
-  }
-
-  #backpressure(level: string, previous: string): void {
-    const refused = level !== 'Normal';
-    const { logger } = this.#ports;
-    if (refused) logger.warn({ level, previous }, 'Writes are refused with BACKPRESSURE.');
-    else logger.info({ level, previous }, 'Writes are taken again.');
-    publish('sync_engine:backpressure', { node: this.node, level, previous });
   }
 
   #beginDrain(): void {

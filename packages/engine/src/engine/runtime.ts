@@ -370,7 +370,6 @@ export class EngineRuntime {
     this.memory.pace();
     this.#writes?.relieved();
     this.filter?.maintain();
-    this.telemetry.maintain();
     void this.#verifyLetters();
     if (this.ports.clock.monotonic() - this.#collectedAtMs >= COLLECT_MS) void this.collect();
     this.#maintenance?.cancel();
@@ -469,6 +468,7 @@ export class EngineRuntime {
       this.ports.logger.warn(fields, message);
     else this.ports.logger.info(fields, message);
     this.memory.pinnedOnly = level.rank >= BackpressureLevel.Emergency.rank;
+    this.telemetry.backpressure(level, previous);
     this.emitter.emit('backpressure', { level, previous, pressure: ratio });
   }
 

@@ -76,7 +76,13 @@ export const METRICS = {
     kind: 'gauge',
     unit: '1',
     labels: [],
-    description: 'From 0, writes are taken, to 5, all are refused.',
+    description: 'From 0 (Normal) to 5 (Shutdown); writers are held at 2, refused from 3 on.',
+  },
+  sync_engine_spilled_items: {
+    kind: 'gauge',
+    unit: '{item}',
+    labels: [],
+    description: 'Of the writes that wait for SQL, those that only the log holds.',
   },
   sync_engine_queue_items: {
     kind: 'gauge',

@@ -64,21 +64,22 @@ test('sync_engine:circuit tells of the loss and the return of SQL', async () => 
   expect(circuits.at(-1)).toEqual({ node, tier: 'sql', state: 'closed' });
 });
 
-test('sync_engine:backpressure tells once that writes are refused, and once that they are taken again', async () => {
+test('sync_engine:backpressure tells once of each change of level', async () => {
   const levels = heard('sync_engine:backpressure');
-  const { engine, archive, ports } = await startedFakes({ l1MaxBytes: 64 * 1024 });
+  const { engine, archive, ports } = await startedFakes({ l1MaxBytes: 64 * 1024 }, { withLog: false });
   const open = archive.hold('apply');
-  const content = Buffer.alloc(10_000);
-  const refusals: unknown[] = [];
-  for (let at = 0; at < 10; at++)
-    await engine
-      .submit(new SyncItem(`i${at}`, content), { ack: 'memory' })
-      .catch((error) => refusals.push(error));
-  expect(refusals.length).toBeGreaterThan(1);
-  expect(levels).toEqual([{ node, level: 'Shutdown', previous: 'Normal' }]);
+  for (let at = 0; at < 5; at++)
+    await engine.submit(new SyncItem(`i${at}`, Buffer.alloc(9000)), { ack: 'memory' });
+  const held = engine.submit(new SyncItem('held', Buffer.alloc(4000)), { ack: 'memory' });
+  void engine.submit(new SyncItem('late', 'x'), { ack: 'memory' });
+  expect(levels).toEqual([
+    { node, level: 'Warn', previous: 'Normal' },
+    { node, level: 'Throttle', previous: 'Warn' },
+  ]);
   open();
   await ports.clock.pass(5000);
-  expect(levels.slice(1)).toEqual([{ node, level: 'Normal', previous: 'Shutdown' }]);
+  await held;
+  expect(levels.slice(2)).toEqual([{ node, level: 'Normal', previous: 'Throttle' }]);
 });
 
 test('sync_engine:deadLetter names what was set aside', async () => {
