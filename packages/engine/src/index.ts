@@ -17,8 +17,16 @@ export {
   type FlushReason,
   HybridBatcher,
 } from './batching/hybrid-batcher.js';
+export { CacheTtl } from './config/cache-ttl.js';
 export type { SyncEngineConfig } from './config/config.js';
-export type { AckLevel, SubmitOptions, SubmitReceipt, WriteOptions } from './config/submit-options.js';
+export { configFromEnv } from './config/config-from-env.js';
+export {
+  type AckLevel,
+  OptionsKey,
+  SubmitOptions,
+  type SubmitReceipt,
+  type WriteOptions,
+} from './config/submit-options.js';
 export type { BatchResult } from './engine/ack-targets.js';
 export type { Change, ChangeOptions, ChangePosition } from './engine/change-stream.js';
 export type { Ports } from './engine/compose.js';
@@ -46,6 +54,7 @@ export type { Refusal, Revision, RevisionBase } from './item/revision.js';
 export {
   type BatchableItem,
   ContentType,
+  type ItemOptions,
   type SizedItem,
   SyncItem,
   type SyncItemInit,

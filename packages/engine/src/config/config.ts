@@ -154,6 +154,31 @@ const schema = v.object(
 
 type Parsed = v.InferOutput<typeof schema>;
 
+/** Every key of the configuration. */
+export const CONFIG_KEYS = Object.keys(schema.entries) as readonly (keyof SyncEngineConfig)[];
+
+/** Keys that `updateConfig` may change; the others are decided at start. */
+export const LIVE_KEYS: ReadonlySet<keyof SyncEngineConfig> = new Set<keyof SyncEngineConfig>([
+  'l1MaxBytes',
+  'maxPayloadBytes',
+  'backpressureWarn',
+  'backpressureCritical',
+  'submitTimeoutMs',
+  'batchFlushMs',
+  'batchFlushCount',
+  'batchFlushBytes',
+  'walMaxItems',
+  'walMaxBytes',
+  'walDrainBatchSize',
+  'sqlTimeoutMs',
+  'sqlReadTimeoutMs',
+  'tombstoneRetentionMs',
+  'peerExpiryMs',
+  'filterWarmupBatchSize',
+  'filterSnapshotIntervalMs',
+  'filterSnapshotInsertThreshold',
+]);
+
 /** Where ready-made stores take the place of `sqlUrl` and `walPath`. */
 export interface ReadyMade {
   readonly archive: boolean;
@@ -173,6 +198,26 @@ export function resolveConfig(input: unknown, readyMade: ReadyMade): ResolvedCon
   problems.push(...contradictions(parsed, readyMade));
   if (problems.length > 0) throw configError(problems);
   return withDefaults(parsed as Parsed, readyMade);
+}
+
+/**
+ * The changed configuration, checked as a whole.
+ * @throws `CONFIG` with every problem; also for a key that a running engine cannot change.
+ */
+export function changedConfig(
+  present: ResolvedConfig,
+  given: SyncEngineConfig,
+  change: unknown,
+  readyMade: ReadyMade,
+): ResolvedConfig {
+  if (typeof change !== 'object' || change === null || Array.isArray(change))
+    throw configError(['the change must be an object']);
+  const resolved = resolveConfig({ ...given, ...change }, readyMade);
+  const fixed = CONFIG_KEYS.filter((key) => !LIVE_KEYS.has(key) && resolved[key] !== present[key]);
+  if (fixed.length === 0) return resolved;
+  throw configError(
+    fixed.map((key) => `${key} cannot change while the engine runs: restart it with the new one`),
+  );
 }
 
 function configError(problems: readonly string[]): SyncEngineError {

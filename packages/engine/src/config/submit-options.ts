@@ -1,6 +1,7 @@
 /** What a caller may say about one write, and the check of it. */
 import { SyncEngineError } from '../base/errors.js';
 import { assertState } from '../item/sync-item.js';
+import { CacheTtl } from './cache-ttl.js';
 import { nearest } from './nearest.js';
 
 /** `memory`: in L1 and queued. `wal`: in the local log, fsynced. `stored`: durably committed in SQL. */
@@ -14,11 +15,47 @@ export interface WriteOptions {
   readonly signal?: AbortSignal;
 }
 
-/** What `submit` takes. */
+/** What `submit` takes. What is given here beats what the item carries (`SyncItem.withOptions`). */
 export interface SubmitOptions extends WriteOptions {
   /** Beats the item's state; 1 to 64 UTF-8 bytes. */
   readonly state?: string;
+  /** Whether Redis gets a copy, where there is Redis. Default true. */
+  readonly redis?: boolean;
+  /** How long the cached copy lives; of a cache-only item, how long the item lives. */
+  readonly redisTtl?: CacheTtl;
+  /**
+   * Whether SQL gets it. Default true. With `false` the item is cache-only: it needs `redisTtl`, its level is `memory`
+   * where there is no Redis, and it may vanish before its time.
+   */
+  readonly sql?: boolean;
 }
+
+/** Options for the usual routes. */
+export const SubmitOptions = {
+  /** Redis and SQL. */
+  default(): SubmitOptions {
+    return {};
+  },
+  /** Cache-only: gone after `ttl`, or sooner where memory is needed. */
+  cache(ttl: CacheTtl): SubmitOptions {
+    return { sql: false, redisTtl: ttl };
+  },
+  /** SQL without a copy in Redis. */
+  durable(): SubmitOptions {
+    return { redis: false, sql: true };
+  },
+};
+
+/** Equal for options that may share a pipeline: the same tiers, and the same life of the copy. */
+export type OptionsKey = string;
+
+/** Makes such keys. */
+export const OptionsKey = {
+  /** `redis`, `sql` and `redisTtl` decide; state, level and signal do not. */
+  of(options: SubmitOptions): OptionsKey {
+    return `${options.redis === false ? '' : 'redis'}|${options.sql === false ? '' : 'sql'}|${options.redisTtl?.ms ?? ''}`;
+  },
+};
 
 /** What an acknowledged write answers. */
 export interface SubmitReceipt {
@@ -34,13 +71,29 @@ export interface SubmitReceipt {
 }
 
 const WRITE_OPTIONS = ['ack', 'signal'];
-const SUBMIT_OPTIONS = ['ack', 'signal', 'state'];
+/** Names of what `submit` takes. */
+export const SUBMIT_OPTIONS = ['ack', 'signal', 'state', 'redis', 'redisTtl', 'sql'];
 const ACK_LEVELS: readonly unknown[] = ['memory', 'wal', 'stored'] satisfies AckLevel[];
 
 /** @throws TypeError for wrong types, `CONFIG` for an unknown option or level. */
 export function assertSubmitOptions(options: SubmitOptions): void {
   assertOptions(options, SUBMIT_OPTIONS);
   if (options.state !== undefined) assertState(options.state);
+  for (const name of ['redis', 'sql'] as const) {
+    if (options[name] !== undefined && typeof options[name] !== 'boolean')
+      throw new TypeError(`${name} is true or false; got ${typeof options[name]}.`);
+  }
+  if (options.redisTtl !== undefined && !(options.redisTtl instanceof CacheTtl))
+    throw new TypeError('redisTtl is a CacheTtl: CacheTtl.Hour, or CacheTtl.seconds(90).');
+  if (options.sql !== false) return;
+  if (options.redis === false)
+    throw new SyncEngineError('CONFIG', 'redis: false and sql: false leave nowhere for the item to go.');
+  if (options.redisTtl === undefined) {
+    throw new SyncEngineError(
+      'CONFIG',
+      'A cache-only item (sql: false) needs redisTtl: SubmitOptions.cache(CacheTtl.Hour).',
+    );
+  }
 }
 
 /** @throws TypeError for wrong types, `CONFIG` for an unknown option or level. */

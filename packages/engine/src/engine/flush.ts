@@ -119,9 +119,16 @@ export class Flusher {
     this.#parts = parts;
     this.#batcher = new HybridBatcher<Entry>(
       {
-        flushMs: config.batchFlushMs,
-        flushCount: config.batchFlushCount,
-        flushBytes: config.batchFlushBytes,
+        // Read at each use: they may change while the engine runs.
+        get flushMs(): number {
+          return config.batchFlushMs;
+        },
+        get flushCount(): number {
+          return config.batchFlushCount;
+        },
+        get flushBytes(): number {
+          return config.batchFlushBytes;
+        },
       },
       parts.ports,
     );

@@ -4,7 +4,7 @@
  */
 import { CircuitError, messageOf, SyncEngineError } from '../base/errors.js';
 import { step } from '../base/steps.js';
-import type { ResolvedConfig } from '../config/config.js';
+import { CONFIG_KEYS, type ResolvedConfig } from '../config/config.js';
 import { FilterSnapshotFile } from '../filter/filter-snapshot.js';
 import { HybridClock, versionOfMs } from '../item/hybrid-clock.js';
 import { makeOrigin } from '../item/origin.js';
@@ -435,6 +435,17 @@ export class EngineRuntime {
     this.#barriers.add(barrier);
     this.flusher.raise(barrier);
     return barrier.promise;
+  }
+
+  /** Takes over what may change live; parts read the configuration at each use. What is under way keeps its bounds. */
+  reconfigure(changed: ResolvedConfig): void {
+    const keys = CONFIG_KEYS.filter((key) => changed[key] !== this.config[key]);
+    if (keys.length === 0) return;
+    Object.assign(this.config, changed);
+    this.memory.bytesMax = changed.l1MaxBytes;
+    this.ports.logger.info({ keys }, 'The configuration was changed.');
+    this.#writes?.relieved();
+    this.flusher?.pump();
   }
 
   health(): HealthCheck {

@@ -1,20 +1,21 @@
 /** The engine as its users see it. Every verb checks its arguments and delegates. */
 import { hash } from 'node:crypto';
 import { SyncEngineError } from '../base/errors.js';
-import { resolveConfig, type SyncEngineConfig } from '../config/config.js';
+import { changedConfig, type ReadyMade, resolveConfig, type SyncEngineConfig } from '../config/config.js';
 import {
   type AckLevel,
   assertKnown,
   assertSignal,
   assertSubmitOptions,
   assertWriteOptions,
+  SUBMIT_OPTIONS,
   type SubmitOptions,
   type SubmitReceipt,
   type WriteOptions,
 } from '../config/submit-options.js';
 import { assertId } from '../item/object-id.js';
 import { contentHashOf, DEFAULT_STATE } from '../item/revision.js';
-import { assertState, revisionOf, SyncItem } from '../item/sync-item.js';
+import { assertState, optionsOf, revisionOf, SyncItem } from '../item/sync-item.js';
 import type { Absence, MemoryStats } from '../memory/memory-cache.js';
 import { drillDown, findDivergentPaths } from '../merkle/diff.js';
 import { LaneSum, wireHash } from '../merkle/digest.js';
@@ -115,13 +116,18 @@ export class SyncEngine implements AsyncDisposable {
   /** Writes that SQL refuses because of the row itself. */
   readonly deadLetters: DeadLetterBox;
 
+  readonly #readyMade: ReadyMade;
+  /** What the caller configured: defaults that follow from it are derived anew when it changes. */
+  #given: SyncEngineConfig;
+
   /**
    * Connects to nothing; `start()` does.
    * @throws `CONFIG` listing every problem of the configuration.
    */
   constructor(config: SyncEngineConfig = {}, ports: Partial<Ports> = {}) {
-    const readyMade = { archive: ports.archive !== undefined, log: ports.recordStore !== undefined };
-    this.#runtime = new EngineRuntime(resolveConfig(config, readyMade), composePorts(ports));
+    this.#readyMade = { archive: ports.archive !== undefined, log: ports.recordStore !== undefined };
+    this.#given = { ...config };
+    this.#runtime = new EngineRuntime(resolveConfig(config, this.#readyMade), composePorts(ports));
     this.#counters = this.#runtime.telemetry.core.counters;
     this.#loadParts = {
       memory: this.#runtime.memory,
@@ -249,7 +255,6 @@ export class SyncEngine implements AsyncDisposable {
     let request: WriteRequest;
     try {
       this.#assertRunning('submit');
-      if (options !== undefined) assertSubmitOptions(options);
       request = this.#submission(item, options);
     } catch (error) {
       return Promise.reject(error);
@@ -260,7 +265,7 @@ export class SyncEngine implements AsyncDisposable {
   /** Writes many. All are checked before the first is taken; one that is refused later harms only itself. */
   async submitMany(items: Iterable<SyncItem>, options?: SubmitOptions): Promise<BatchResult> {
     this.#assertRunning('submitMany');
-    if (options !== undefined) assertSubmitOptions(options);
+    if (options !== undefined) assertKnown(options, SUBMIT_OPTIONS);
     const requests: WriteRequest[] = [];
     for (const item of iterable(items, 'items')) requests.push(this.#submission(item, options));
     return this.#writeMany(requests);
@@ -406,7 +411,8 @@ export class SyncEngine implements AsyncDisposable {
     if (typeof factory !== 'function') throw new TypeError('factory is a function that returns a SyncItem.');
     if (options !== undefined) {
       assertSubmitOptions(options);
-      this.#levelOf(options);
+      if (options.sql === false) cacheLevelOf(options);
+      else this.#levelOf(options);
     }
     return abortable(getOrInsert(id, factory, options, this.#loadParts), options?.signal);
   }
@@ -576,6 +582,7 @@ export class SyncEngine implements AsyncDisposable {
   async status(id: string, options?: ReadOptions): Promise<ItemStatus> {
     this.#assertRunning('status');
     const { memory, archive } = this.#runtime;
+    if (memory.cached(id) !== undefined) return { kind: 'synced', l1: true, l2: false, l3: false };
     const entry = memory.pending(id);
     if (memory.spilledPosition(id) !== 0) return { kind: 'pending', ack: 'wal' };
     if (entry !== undefined) {
@@ -584,7 +591,6 @@ export class SyncEngine implements AsyncDisposable {
       if (entry.storedVersion >= version) return { kind: 'pending', ack: 'stored' };
       return { kind: 'pending', ack: entry.durableVersion >= version ? 'wal' : 'memory' };
     }
-    if (memory.cached(id) !== undefined) return { kind: 'synced', l1: true, l2: false, l3: false };
     const l1 = memory.presence(id) !== 'absent';
     if ((await this.get(id, options)) === undefined) return { kind: 'missing' };
     return { kind: 'synced', l1, l2: false, l3: archive !== undefined };
@@ -593,6 +599,20 @@ export class SyncEngine implements AsyncDisposable {
   /** Entries in memory, tombstones included. */
   get size(): number {
     return this.#runtime.memory.size;
+  }
+
+  /**
+   * Changes what can change while the engine runs (docs/configuration.md), all of it or nothing. What is under way keeps
+   * its bounds; a smaller `l1MaxBytes` evicts at once.
+   * @throws `CONFIG` with every problem; also for keys that need a restart. `ENGINE_STATE` once closed.
+   */
+  updateConfig(change: Partial<SyncEngineConfig>): void {
+    const { state } = this.#runtime;
+    if (state === 'Closed' || state === 'Failed' || state === 'ShuttingDown')
+      throw this.#stateError('updateConfig');
+    const changed = changedConfig(this.#runtime.config, this.#given, change, this.#readyMade);
+    this.#given = { ...this.#given, ...change };
+    this.#runtime.reconfigure(changed);
   }
 
   // ── Observation ────────────────────────────────────────────────────────────────────────────────────────
@@ -650,12 +670,14 @@ export class SyncEngine implements AsyncDisposable {
     }
     const source = revisionOf(item);
     this.#runtime.writes.assertSize(source);
+    const merged = mergedOptions(item, options);
     return {
       source,
       deleted: false,
-      state: options?.state ?? source.state,
-      ack: this.#levelOf(options),
-      signal: options?.signal,
+      state: merged?.state ?? source.state,
+      ack: merged?.sql === false ? cacheLevelOf(merged) : this.#levelOf(merged),
+      signal: merged?.signal,
+      cacheTtlMs: merged?.sql === false ? merged.redisTtl?.ms : undefined,
     };
   }
 
@@ -794,6 +816,23 @@ export class SyncEngine implements AsyncDisposable {
       },
     );
   }
+}
+
+/** What the item carries, and what the call says; the call wins. Checked as a whole. */
+function mergedOptions(item: SyncItem, options: SubmitOptions | undefined): SubmitOptions | undefined {
+  const own = optionsOf(item);
+  if (options !== undefined) assertKnown(options, SUBMIT_OPTIONS);
+  const merged = own === undefined ? options : ({ ...own, ...options } as SubmitOptions);
+  if (merged !== undefined) assertSubmitOptions(merged);
+  return merged;
+}
+
+function cacheLevelOf({ ack }: SubmitOptions): AckLevel {
+  if (ack === undefined || ack === 'memory') return 'memory';
+  throw new SyncEngineError(
+    'CONFIG',
+    `A cache-only item (sql: false) cannot reach '${ack}': no log and no SQL holds it. Leave ack out.`,
+  );
 }
 
 const AWAIT_START = 'Await start() first.';

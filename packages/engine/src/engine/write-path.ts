@@ -74,6 +74,8 @@ export interface WriteRequest {
   readonly state: string;
   readonly ack: AckLevel;
   readonly signal: AbortSignal | undefined;
+  /** Of a cache-only item: how long it lives. */
+  readonly cacheTtlMs?: number | undefined;
   /** What the write was made from (`Revision.base`). */
   readonly base?: RevisionBase | undefined;
   /** A version stamped before, newer than what memory holds of the id. */
@@ -115,6 +117,9 @@ export class WritePath {
   write(request: WriteRequest, target: AckTarget, index: number): SubmitReceipt | undefined {
     const { signal, source } = request;
     if (signal?.aborted === true) throw abortedError(source.id, 'not-applied');
+    if (request.cacheTtlMs !== undefined) {
+      return this.cache(request, this.#parts.ports.clock.monotonic() + request.cacheTtlMs);
+    }
     if (this.open) return this.#take(request, target, index);
     const level = this.#parts.pressure.review();
     if (!level.acceptsWrites) throw this.#backpressure();

@@ -47,8 +47,19 @@ export interface BatchableItem extends SizedItem {
   readonly id: string;
 }
 
+/** What an item can carry for its submit; checked there. `SubmitOptions` is the full form. */
+export interface ItemOptions {
+  readonly redis?: boolean;
+  readonly redisTtl?: { readonly ms: number };
+  readonly sql?: boolean;
+  readonly state?: string;
+  readonly ack?: 'memory' | 'wal' | 'stored';
+  readonly signal?: AbortSignal;
+}
+
 /** Engine-internal access to what the public class keeps private; not exported from the package. */
 export let revisionOf: (item: SyncItem) => Revision;
+export let optionsOf: (item: SyncItem) => ItemOptions | undefined;
 /** `accessCount`: reads from memory, -1 where that is not known. */
 export let itemOf: (revision: Revision, accessCount?: number, lastAccessedSeconds?: number) => SyncItem;
 
@@ -57,11 +68,13 @@ const STAMPED = Symbol('stamped');
 
 export class SyncItem implements BatchableItem {
   #revision: Revision;
+  #options: ItemOptions | undefined;
   #accessCount = -1;
   #lastAccessedSeconds = 0;
 
   static {
     revisionOf = (item) => item.#revision;
+    optionsOf = (item) => item.#options;
     itemOf = (revision, accessCount = -1, lastAccessedSeconds = 0) => {
       const item = new SyncItem(STAMPED as never, undefined as never);
       item.#revision = revision;
@@ -187,7 +200,27 @@ export class SyncItem implements BatchableItem {
   /** The same content in another state, not yet submitted. */
   withState(state: string): SyncItem {
     assertState(state);
-    return itemOf(changed(this.#revision, { version: 0, origin: '', state }));
+    return this.#anew({ state });
+  }
+
+  /** The same content with options for its submit, not yet submitted; what `submit` is given beats them. */
+  withOptions(options: ItemOptions): SyncItem {
+    const item = this.#anew({});
+    item.#options = { ...options };
+    return item;
+  }
+
+  #anew(change: Partial<Revision>): SyncItem {
+    const unstamped = {
+      version: 0,
+      origin: '',
+      base: undefined,
+      refusal: undefined,
+      cachedUntilMs: undefined,
+    };
+    const item = itemOf(changed(this.#revision, { ...unstamped, ...change }));
+    item.#options = this.#options;
+    return item;
   }
 
   get #stamped(): boolean {

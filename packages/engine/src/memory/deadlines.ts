@@ -1,6 +1,6 @@
 /**
- * Deadlines of waiters without a timer for each: they come in the order in which they end, so one timer
- * watches the oldest. While anyone waits the timer keeps the process alive.
+ * Deadlines of waiters without a timer for each: they come nearly in the order in which they end, so one timer
+ * watches the first. While anyone waits the timer keeps the process alive.
  */
 import type { Clock, Scheduler, Timer } from '../ports/ports.js';
 import type { AckWaiter } from './ack-waiter.js';
@@ -23,13 +23,20 @@ export class Deadlines {
     this.#expire = expire;
   }
 
-  /** `waiter` must not end before those added earlier. */
+  /** Nearly always the last one to end; after the bound was lowered, some added before end later. */
   add(waiter: AckWaiter): void {
-    waiter.earlier = this.#last;
-    if (this.#last === undefined) this.#first = waiter;
-    else this.#last.later = waiter;
-    this.#last = waiter;
-    this.#timer ??= this.#watch(waiter);
+    let before = this.#last;
+    while (before !== undefined && before.deadlineAt > waiter.deadlineAt) before = before.earlier;
+    const after = before === undefined ? this.#first : before.later;
+    waiter.earlier = before;
+    waiter.later = after;
+    if (before === undefined) this.#first = waiter;
+    else before.later = waiter;
+    if (after === undefined) this.#last = waiter;
+    else after.earlier = waiter;
+    if (before === undefined) this.#timer?.cancel();
+    if (before === undefined || this.#timer === undefined)
+      this.#timer = this.#watch(this.#first as AckWaiter);
   }
 
   remove(waiter: AckWaiter): void {

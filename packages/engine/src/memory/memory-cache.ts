@@ -235,6 +235,13 @@ export class MemoryCache implements SlabOwner, SlotIds {
     this.#nowMs = monotonicMs;
   }
 
+  /** Another budget: what is clean makes room at once, what is pinned as it is stored. */
+  set bytesMax(bytesMax: number) {
+    this.#bytesMax = bytesMax;
+    this.#order.capacityBytes = bytesMax;
+    this.#evictToBudget();
+  }
+
   /** Whether nothing clean is kept, and nothing filled from lower tiers. */
   set pinnedOnly(pinnedOnly: boolean) {
     this.#pinnedOnly = pinnedOnly;

@@ -1,0 +1,88 @@
+import { expect, test } from 'vitest';
+import { SyncEngineError, SyncItem } from '#engine/index.js';
+import { fakeEngine, rejection, startedFakes } from '../support/engines.js';
+
+function problems(run: () => void): readonly string[] {
+  try {
+    run();
+  } catch (error) {
+    expect(error).toMatchObject({ code: 'CONFIG' });
+    return (error as SyncEngineError).context.problems ?? [];
+  }
+  throw new Error('It was accepted.');
+}
+
+test('what can change live does: batches, bounds, memory', async () => {
+  const { engine, archive, ports } = await startedFakes({ batchFlushMs: 10_000 });
+  await engine.submit(new SyncItem('a', 'x'));
+  await ports.clock.pass(1000);
+  expect(archive.rows.size).toBe(0);
+  engine.updateConfig({ batchFlushMs: 50, batchFlushCount: 2, maxPayloadBytes: 10 });
+  await engine.submit(new SyncItem('b', 'x'));
+  await ports.clock.pass(0);
+  expect(archive.rows.size).toBe(2);
+  expect(await rejection(engine.submit(new SyncItem('c', 'x'.repeat(11))))).toMatchObject({
+    code: 'PAYLOAD_TOO_LARGE',
+  });
+  await engine.submit(new SyncItem('d', 'x'));
+  await ports.clock.pass(50);
+  expect(archive.rows.size).toBe(3);
+});
+
+test('a smaller budget evicts at once, a larger one holds more', async () => {
+  const { engine, ports } = await startedFakes({ l1MaxBytes: 1024 * 1024 });
+  for (let at = 0; at < 100; at++) await engine.submit(new SyncItem(`id${at}`, Buffer.alloc(2000)));
+  await ports.clock.pass(1000);
+  expect(engine.size).toBe(100);
+  engine.updateConfig({ l1MaxBytes: 128 * 1024 });
+  expect(engine.l1Stats()).toMatchObject({ bytesMax: 128 * 1024 });
+  expect(engine.l1Stats().bytes).toBeLessThanOrEqual(128 * 1024);
+  expect(engine.size).toBeGreaterThan(10);
+});
+
+test('a lower bound holds for what comes, also behind what waits longer', async () => {
+  const { engine, archive, ports } = await startedFakes({ submitTimeoutMs: 5000 });
+  archive.hold('apply');
+  const slow = rejection(engine.submit(new SyncItem('a', 'x'), { ack: 'stored' }));
+  engine.updateConfig({ submitTimeoutMs: 100 });
+  const fast = rejection(engine.submit(new SyncItem('b', 'x'), { ack: 'stored' }));
+  let settled = '';
+  void slow.then(() => (settled += 'slow'));
+  void fast.then(() => (settled += 'fast'));
+  await ports.clock.pass(101);
+  expect(settled).toBe('fast');
+  await ports.clock.pass(5000);
+  expect(settled).toBe('fastslow');
+});
+
+test('a change is taken whole or not at all, and every problem is listed', async () => {
+  const { engine } = await startedFakes({ batchFlushMs: 77 });
+  const found = problems(() => engine.updateConfig({ batchFlushMs: 5, walMaxItems: -1, nope: 1 } as never));
+  expect(found).toHaveLength(2);
+  expect(problems(() => engine.updateConfig({ backpressureWarn: 0.95 }))).toHaveLength(1);
+  expect(problems(() => engine.updateConfig(5 as never))).toHaveLength(1);
+  engine.updateConfig({ batchFlushMs: 77 });
+});
+
+test('what was decided at start needs a restart; the same value is no change', async () => {
+  const { engine } = await startedFakes({ nodeId: 'test' });
+  expect(problems(() => engine.updateConfig({ nodeId: 'other', walMode: 'outage' }))).toEqual([
+    'walMode cannot change while the engine runs: restart it with the new one',
+    'nodeId cannot change while the engine runs: restart it with the new one',
+  ]);
+  engine.updateConfig({ nodeId: 'test', submitTimeoutMs: 1 });
+});
+
+test('before the start and while it runs, and not once it is closed; the log names the keys, not the values', async () => {
+  const { engine, ports } = fakeEngine();
+  engine.updateConfig({ submitTimeoutMs: 4321 });
+  await engine.start();
+  engine.updateConfig({ submitTimeoutMs: 4322 });
+  const lines = ports.logger.lines.filter((line) => line.message.includes('configuration was changed'));
+  expect(lines.map((line) => line.fields)).toEqual([
+    { keys: ['submitTimeoutMs'] },
+    { keys: ['submitTimeoutMs'] },
+  ]);
+  await engine.shutdown();
+  expect(() => engine.updateConfig({})).toThrow(SyncEngineError);
+});
