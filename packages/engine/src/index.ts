@@ -34,7 +34,7 @@ export type { DeadLetter } from './engine/dead-letters.js';
 export type { EngineEventName, EngineEvents, EngineListener } from './engine/events.js';
 export type { FilterStatus } from './engine/filter-keeper.js';
 export type { LoadFactory } from './engine/get-or-insert.js';
-export type { BackendHealth, HealthCheck } from './engine/health.js';
+export type { HealthCheck } from './engine/health.js';
 export type { EngineState } from './engine/lifecycle.js';
 export type { PageOptions, ScanOptions } from './engine/queries.js';
 export type { ShutdownResult } from './engine/runtime.js';
@@ -83,7 +83,28 @@ export {
   type BackpressureName,
   type BackpressureThresholds,
 } from './resilience/backpressure.js';
-export type { CircuitState } from './resilience/circuit-breaker.js';
+export {
+  BackendCircuits,
+  CIRCUIT_PRESETS,
+  CircuitBreaker,
+  type CircuitConfig,
+  type CircuitPorts,
+  type CircuitState,
+  type CircuitStats,
+} from './resilience/circuit-breaker.js';
+export {
+  type BackendHealth,
+  BackendHealthChecker,
+  type HealthCheckerPorts,
+  type ProbedBackend,
+} from './resilience/health-checker.js';
+export {
+  RETRY_PRESETS,
+  type RetryConfig,
+  type RetryOptions,
+  retry,
+  retryDelayMs,
+} from './resilience/retry.js';
 export type {
   ApplyResult,
   ArchiveInfo,

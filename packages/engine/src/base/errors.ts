@@ -88,7 +88,7 @@ export class CircuitError extends SyncEngineError {
   constructor(circuit: string, retryAfterMs: number, cause?: unknown) {
     super(
       'CIRCUIT_OPEN',
-      `The breaker of ${circuit} is open after repeated failures; it is probed every second and calls resume by themselves.`,
+      `The breaker of ${circuit} is open after repeated failures: the call was not made. Calls resume by themselves when a probe is answered; try again after ${Math.ceil(retryAfterMs)} ms (retryAfterMs).`,
       { context: { operation: circuit, retryAfterMs }, ...(cause === undefined ? {} : { cause }) },
     );
   }

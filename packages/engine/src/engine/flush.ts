@@ -26,6 +26,7 @@ import type { Revision } from '../item/revision.js';
 import type { Entry } from '../memory/entry.js';
 import type { MemoryCache, SpilledRef } from '../memory/memory-cache.js';
 import type { SystemPorts, Timer } from '../ports/ports.js';
+import { RETRY_PRESETS, retryDelayMs } from '../resilience/retry.js';
 import {
   APPLY_EXISTED,
   APPLY_REDO,
@@ -45,9 +46,6 @@ import { SPILL_TO, type Spill } from './spill.js';
 const BATCHES_UNDER_WAY_MAX = 2;
 /** Share of the memory budget that spilled writes may take when they come back, at a time. */
 const REFILL_SHARE = 0.1;
-/** Wait after a failed batch while the breaker has not yet opened: from, and to. */
-const RETRY_MS_MIN = 50;
-const RETRY_MS_MAX = 150;
 
 export interface FlusherConfig {
   readonly batchFlushMs: number;
@@ -491,7 +489,7 @@ export class Flusher {
     );
     // With the breaker open the next attempt comes with its closing; before that, after a short wait.
     const { scheduler, random } = this.#parts.ports;
-    const wait = RETRY_MS_MIN + random.number() * (RETRY_MS_MAX - RETRY_MS_MIN);
+    const wait = retryDelayMs(RETRY_PRESETS.batchWrite, 0, random.number());
     this.#retryTimer ??= scheduler.after(wait, () => {
       this.#retryTimer = undefined;
       this.pump();

@@ -2,7 +2,7 @@
 import type { FilterTrust } from '../filter/filter-manager.js';
 import type { MemoryStats } from '../memory/memory-cache.js';
 import type { BackpressureLevel } from '../resilience/backpressure.js';
-import type { CircuitState } from '../resilience/circuit-breaker.js';
+import type { BackendHealth } from '../resilience/health-checker.js';
 import type { ArchiveHealth } from '../storage/guarded-archive.js';
 import type { LogStatus, WalStats } from '../wal/write-ahead-log.js';
 import type { FilterStatus } from './filter-keeper.js';
@@ -10,15 +10,6 @@ import type { EngineState } from './lifecycle.js';
 import type { PressureShare } from './pressure.js';
 
 /** How a backend answered of late. */
-export interface BackendHealth {
-  readonly connected: boolean;
-  /** Of the last call that was answered. */
-  readonly latencyMs?: number;
-  readonly circuit: CircuitState;
-  readonly lastError?: string;
-}
-
-/** What the engine knows of itself; nobody is asked for it. */
 export interface HealthCheck {
   /** Running, and every configured part answers. */
   readonly healthy: boolean;
@@ -84,13 +75,8 @@ export function assessHealth(facts: HealthFacts): HealthCheck {
   };
 }
 
-function backendHealth(archive: ArchiveHealth): BackendHealth {
-  return {
-    connected: archive.connected,
-    circuit: archive.circuit,
-    ...(archive.latencyMs === undefined ? undefined : { latencyMs: archive.latencyMs }),
-    ...(archive.lastError === undefined ? undefined : { lastError: archive.lastError }),
-  };
+function backendHealth({ warnings: _warnings, ...health }: ArchiveHealth): BackendHealth {
+  return health;
 }
 
 function* warningsOf(facts: HealthFacts): Generator<string> {

@@ -8,8 +8,9 @@
  */
 import { CircuitError, messageOf, SyncEngineError } from '../base/errors.js';
 import type { Revision } from '../item/revision.js';
-import type { SystemPorts, Timer } from '../ports/ports.js';
-import { CircuitBreaker, type CircuitState, DEFAULT_CIRCUIT } from '../resilience/circuit-breaker.js';
+import type { SystemPorts } from '../ports/ports.js';
+import { CIRCUIT_PRESETS, CircuitBreaker, type CircuitState } from '../resilience/circuit-breaker.js';
+import { type BackendHealth, BackendHealthChecker } from '../resilience/health-checker.js';
 import type {
   ApplyResult,
   ArchiveInfo,
@@ -34,12 +35,7 @@ export interface GuardedArchiveConfig {
   readonly sqlReadTimeoutMs: number;
 }
 
-export interface ArchiveHealth {
-  readonly connected: boolean;
-  readonly circuit: CircuitState;
-  /** Of the last call that was answered. */
-  readonly latencyMs: number | undefined;
-  readonly lastError: string | undefined;
+export interface ArchiveHealth extends BackendHealth {
   readonly warnings: readonly string[];
 }
 
@@ -53,12 +49,8 @@ export class GuardedArchive {
   readonly #breaker: CircuitBreaker;
   readonly #events: GuardedArchiveEvents;
   #openOptions: ArchiveOpenOptions | undefined;
-  #connected = false;
+  readonly #checker: BackendHealthChecker;
   #closed = false;
-  #probing = false;
-  #probeTimer: Timer | undefined;
-  #latencyMs: number | undefined;
-  #lastError: SyncEngineError | undefined;
   #warnings: readonly string[] = [];
 
   constructor(
@@ -71,24 +63,28 @@ export class GuardedArchive {
     this.#config = config;
     this.#ports = ports;
     this.#events = events;
-    this.#breaker = new CircuitBreaker('sql', DEFAULT_CIRCUIT, ports.clock, (state) =>
-      this.#circuitChanged(state),
-    );
+    this.#breaker = new CircuitBreaker('sql', CIRCUIT_PRESETS.default, {
+      clock: ports.clock,
+      changed: (state) => this.#circuitChanged(state),
+    });
+    const backend = {
+      connect: () => this.#connect(),
+      ping: () => this.#call('ping', this.#config.sqlReadTimeoutMs, () => this.#store.ping()),
+    };
+    this.#checker = new BackendHealthChecker(this.#breaker, backend, {
+      clock: ports.clock,
+      scheduler: ports.scheduler,
+      intervalMs: PROBE_INTERVAL_MS,
+    });
   }
 
   /** Whether a call would be tried now. */
   get available(): boolean {
-    return this.#connected && this.#breaker.allows();
+    return this.#checker.connected && this.#breaker.allows();
   }
 
   get health(): ArchiveHealth {
-    return {
-      connected: this.#connected,
-      circuit: this.#breaker.state,
-      latencyMs: this.#latencyMs,
-      lastError: this.#lastError?.message,
-      warnings: this.#warnings,
-    };
+    return { ...this.#checker.health, warnings: this.#warnings };
   }
 
   /** First attempt to connect. After `TIER_UNAVAILABLE` or `DEADLINE` it goes on trying in the background. */
@@ -172,27 +168,25 @@ export class GuardedArchive {
 
   async close(deadlineMs: number): Promise<void> {
     this.#closed = true;
-    this.#connected = false;
-    this.#probeTimer?.cancel();
+    this.#checker.stop();
     await this.#within(deadlineMs, 'close', () => this.#store.close()).catch(() => this.#store.close());
   }
 
   async #connect(): Promise<ArchiveInfo> {
     const options = this.#openOptions as ArchiveOpenOptions;
-    const started = this.#ports.clock.monotonic();
-    const info = await this.#within(this.#config.sqlTimeoutMs, 'open', () => this.#store.open(options));
-    if (this.#closed) {
-      void this.#store.close();
-      throw new SyncEngineError('ENGINE_STATE', 'The engine was closed while the archive was being opened.');
-    }
-    this.#latencyMs = this.#ports.clock.monotonic() - started;
-    this.#connected = true;
+    const info = await this.#checker.connect(() => this.#open(options));
     this.#warnings = info.warnings;
-    this.#lastError = undefined;
     // From here on only this archive will do, and it is never created a second time.
     this.#openOptions = { ...options, expectedId: info.archiveId, mayCreate: false, mayDiffer: false };
     this.#events.connected(info);
     return info;
+  }
+
+  async #open(options: ArchiveOpenOptions): Promise<ArchiveInfo> {
+    const info = await this.#within(this.#config.sqlTimeoutMs, 'open', () => this.#store.open(options));
+    if (!this.#closed) return info;
+    void this.#store.close();
+    throw new SyncEngineError('ENGINE_STATE', 'The engine was closed while the archive was being opened.');
   }
 
   /** A read that may take long. */
@@ -214,9 +208,10 @@ export class GuardedArchive {
     const started = this.#ports.clock.monotonic();
     try {
       const value = await this.#within(deadlineMs, operation, run);
-      this.#latencyMs = this.#ports.clock.monotonic() - started;
+      const ms = this.#ports.clock.monotonic() - started;
+      this.#checker.answered(ms);
       this.#breaker.succeeded();
-      this.#events.called?.(operation, this.#latencyMs, undefined);
+      this.#events.called?.(operation, ms, undefined);
       return value;
     } catch (error) {
       const failure = this.#noteFailure(error, operation);
@@ -231,10 +226,11 @@ export class GuardedArchive {
   }
 
   #unavailable(): SyncEngineError {
-    if (this.#breaker.state === 'open') return new CircuitError('sql', PROBE_INTERVAL_MS, this.#lastError);
+    if (this.#breaker.state === 'open')
+      return new CircuitError('sql', PROBE_INTERVAL_MS, this.#checker.lastError);
     return new SyncEngineError('TIER_UNAVAILABLE', 'SQL is not connected.', {
       context: { tier: 'sql' },
-      cause: this.#lastError,
+      cause: this.#checker.lastError,
     });
   }
 
@@ -247,7 +243,7 @@ export class GuardedArchive {
             context: { tier: 'sql', operation },
             cause: error,
           });
-    if (!this.#closed) this.#lastError = failure;
+    this.#checker.failed(failure);
     return failure;
   }
 
@@ -276,45 +272,8 @@ export class GuardedArchive {
 
   #circuitChanged(state: CircuitState): void {
     if (this.#closed) return;
-    if (state === 'open') this.#scheduleProbe(0);
+    this.#checker.circuitChanged(state);
     this.#events.circuit(state);
-  }
-
-  #scheduleProbe(delayMs: number): void {
-    this.#probeTimer?.cancel();
-    this.#probeTimer = this.#ports.scheduler.after(delayMs, () => void this.#probe(), false);
-  }
-
-  /**
-   * While the breaker is open: connects anew, since what failed may have left the old connection unusable.
-   * Also ends a call that hangs in the store.
-   */
-  async #probe(): Promise<void> {
-    if (this.#closed || this.#probing || this.#breaker.state !== 'open') return;
-    this.#probing = true;
-    try {
-      this.#connected = false;
-      await this.#connect();
-      this.#breaker.probed();
-    } catch (error) {
-      this.#noteFailure(error, 'open');
-    } finally {
-      this.#probing = false;
-    }
-    if (!this.#closed && this.#breaker.state === 'open') this.#scheduleProbe(PROBE_INTERVAL_MS);
-    else await this.#confirm();
-  }
-
-  /** An idle engine would stay half-open for want of calls: it makes some. */
-  async #confirm(): Promise<void> {
-    while (!this.#closed && this.#breaker.state === 'half-open') {
-      try {
-        await this.#call('ping', this.#config.sqlReadTimeoutMs, () => this.#store.ping());
-      } catch {
-        // The breaker took note, and probes again where it opened.
-        return;
-      }
-    }
   }
 }
 

@@ -1,12 +1,16 @@
 import { expect, test } from 'vitest';
-import { CircuitBreaker } from '#engine/resilience/circuit-breaker.js';
+import { BackendCircuits, CIRCUIT_PRESETS, CircuitBreaker } from '#engine/resilience/circuit-breaker.js';
 import { manualPorts } from '../support/manual-ports.js';
 
 function breaker() {
   const { clock } = manualPorts();
   const states: string[] = [];
   const config = { failureThreshold: 3, successThreshold: 2, recoveryMs: 1000 };
-  return { clock, states, circuit: new CircuitBreaker('sql', config, clock, (state) => states.push(state)) };
+  return {
+    clock,
+    states,
+    circuit: new CircuitBreaker('sql', config, { clock, changed: (state) => states.push(state) }),
+  };
 }
 
 test('opens after failures in a row, not after as many in all', () => {
@@ -44,4 +48,59 @@ test('without a probe it half-opens after recoveryMs', async () => {
   await clock.pass(1);
   expect(circuit.allows()).toBe(true);
   expect(circuit.state).toBe('half-open');
+});
+
+test('a call goes through it: failures open it, and then nothing is called', async () => {
+  const { circuit, clock } = breaker();
+  const fail = () => Promise.reject(new Error('away'));
+  for (let failure = 0; failure < 3; failure++) await expect(circuit.call(fail)).rejects.toThrow('away');
+  let called = false;
+  const refused = circuit.call(async () => {
+    called = true;
+  });
+  await expect(refused).rejects.toMatchObject({
+    code: 'CIRCUIT_OPEN',
+    retryable: true,
+    outcome: 'not-applied',
+  });
+  expect(called).toBe(false);
+  expect(circuit.stats).toEqual({ successes: 0, failures: 3, rejected: 1, timesOpened: 1 });
+  await clock.pass(1000);
+  expect(await circuit.call(async () => 5)).toBe(5);
+  await circuit.call(async () => 6);
+  expect(circuit.state).toBe('closed');
+});
+
+test('a call under way is told when it opens', async () => {
+  const { circuit } = breaker();
+  let signal: AbortSignal | undefined;
+  const slow = circuit.call((given) => {
+    signal = given;
+    return new Promise<void>((resolve) => given.addEventListener('abort', () => resolve()));
+  });
+  expect(signal?.aborted).toBe(false);
+  circuit.trip();
+  await slow;
+  expect(signal?.aborted).toBe(true);
+});
+
+test('presets, and a breaker for each backend', () => {
+  expect(CIRCUIT_PRESETS.default).toEqual({ failureThreshold: 5, successThreshold: 2, recoveryMs: 30_000 });
+  expect(CIRCUIT_PRESETS.aggressive).toEqual({
+    failureThreshold: 3,
+    successThreshold: 3,
+    recoveryMs: 60_000,
+  });
+  expect(CIRCUIT_PRESETS.lenient).toEqual({ failureThreshold: 10, successThreshold: 1, recoveryMs: 15_000 });
+  const changes: string[] = [];
+  const circuits = new BackendCircuits(
+    { sql: CIRCUIT_PRESETS.aggressive },
+    { changed: (backend, state) => changes.push(`${backend} ${state}`) },
+  );
+  for (let failure = 0; failure < 3; failure++) {
+    circuits.sql.failed();
+    circuits.redis.failed();
+  }
+  expect([circuits.sql.state, circuits.redis.state]).toEqual(['open', 'closed']);
+  expect(changes).toEqual(['sql open']);
 });
