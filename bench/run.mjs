@@ -18,6 +18,8 @@ const QUESTIONS = [
   'missing',
   'start',
   'telemetry',
+  'hit-ratio',
+  'memory',
 ];
 const write = process.argv.includes('--write');
 const named = process.argv.slice(2).filter((word) => !word.startsWith('--'));
@@ -75,6 +77,8 @@ function cells(row) {
       verdict(figure >= row.wantedRate),
     ];
   }
+  if (row.wantedLeast !== undefined)
+    return [row.what, shown, ratio, `≥ ${row.wantedLeast.toFixed(1)}`, verdict(figure >= row.wantedLeast)];
   if (row.wantedMost !== undefined)
     return [row.what, shown, ratio, `≤ ${row.wantedMost}`, verdict(figure <= row.wantedMost)];
   return [row.what, shown, ratio, '', ''];

@@ -45,7 +45,7 @@ import { SPILL_TO, type Spill } from './spill.js';
 
 const BATCHES_UNDER_WAY_MAX = 2;
 /** Share of the memory budget that spilled writes may take when they come back, at a time. */
-const REFILL_SHARE = 0.1;
+const REFILL_SHARE = 0.04;
 
 export interface FlusherConfig {
   readonly batchFlushMs: number;
@@ -303,7 +303,7 @@ export class Flusher {
     if (spill === undefined || this.#refilling || !archive.available) return;
     const waiting = this.#backlog.count + this.#returned.count + this.#live.count;
     if (waiting >= this.#config.walDrainBatchSize) return;
-    if (memory.hotBytes > memory.bytesMax * SPILL_TO && waiting + this.#underWay > 0) return;
+    if (memory.pinnedBytes > memory.bytesMax * SPILL_TO && waiting + this.#underWay > 0) return;
     if (this.#refs.length === 0) {
       this.#refs = memory.takeSpilled(this.#config.walDrainBatchSize, memory.bytesMax * REFILL_SHARE);
       if (this.#refs.length === 0) {

@@ -53,7 +53,7 @@ function takeRecord(
   entry.durableVersion = revision.version;
   if (revision.refusal !== undefined) letters.restore(entry);
   // What does not fit stays in the log alone, and is read from there when its turn comes.
-  else if (older === undefined && memory.hotBytes > memory.bytesMax * SPILL_TO && memory.spill(entry))
+  else if (older === undefined && memory.pinnedBytes > memory.bytesMax * SPILL_TO && memory.spill(entry))
     return undefined;
   else if (entry.lane === 'none') flusher.addToBacklog(entry);
   return older;

@@ -18,9 +18,11 @@ import type { SystemPorts, Timer } from '../ports/ports.js';
 import type { DamagedRecord, LoadedRecord } from '../wal/record-store.js';
 import type { WriteAheadLog } from '../wal/write-ahead-log.js';
 
-/** Shares of the budget: pending writes above the first are spilled down to the second. */
+/** Shares of the budget: where more than the first cannot be evicted, pending writes are spilled down to the second. */
 const SPILL_FROM = 0.5;
 export const SPILL_TO = 0.4;
+/** Share that pending writes may keep, however much the spilled ones take: what comes back for SQL must have room. */
+const KEPT_SHARE = 0.05;
 /** Entries looked at in one turn of the event loop. */
 const LOOKED_AT_MAX = 2000;
 const POSITIONS_PER_READ_MAX = 1000;
@@ -62,7 +64,7 @@ export class Spill {
   /** Called when something was written or logged: makes room, soon, if there is need. */
   relieve(): void {
     const { log, ports } = this.#parts;
-    if (this.#scheduled || this.#fill <= SPILL_FROM || log.status !== 'open') return;
+    if (this.#scheduled || this.#fill <= SPILL_FROM || !this.#worthIt || log.status !== 'open') return;
     this.#scheduled = true;
     ports.scheduler.soon(() => {
       this.#scheduled = false;
@@ -118,17 +120,22 @@ export class Spill {
     return entries;
   }
 
-  /** Share of memory or of the heap, whichever is fuller, that pending writes take. */
+  /** Share of memory or of the heap, whichever is fuller, that what is not stored takes. */
   get #fill(): number {
     const { memory, entriesMax } = this.#parts;
-    return Math.max(memory.hotBytes / memory.bytesMax, memory.dirty.length / entriesMax);
+    return Math.max(memory.pinnedBytes / memory.bytesMax, memory.dirty.length / entriesMax);
+  }
+
+  get #worthIt(): boolean {
+    const { memory } = this.#parts;
+    return memory.dirty.length > 0 && memory.hotBytes > memory.bytesMax * KEPT_SHARE;
   }
 
   #spill(): void {
     const { memory, leaving } = this.#parts;
     const { dirty } = memory;
     let spilled = 0;
-    for (let looked = 0; looked < LOOKED_AT_MAX && dirty.length > 0 && this.#fill > SPILL_TO; looked++) {
+    for (let looked = 0; looked < LOOKED_AT_MAX && this.#worthIt && this.#fill > SPILL_TO; looked++) {
       if (this.#cursor >= dirty.length) this.#cursor = 0;
       const entry = dirty[this.#cursor] as Entry;
       // A younger one takes its place in `dirty`, so the cursor stays.
