@@ -61,7 +61,7 @@ test('distinct writes during an outage stay within the budget, and can all be re
     readonly read: number;
   }
   // A tenth of a million writes in a tenth of the default budget.
-  const budget = 25.6 * 2 ** 20;
+  const budget = Math.floor((256 * 2 ** 20) / 10);
   const outage = await run<Outage>('outage', [100_000, budget, temporaryDirectory()], []);
   expect(outage).toMatchObject({ refused: 0, dirtyItems: 100_000, read: 3 });
   expect(outage.most).toBeLessThanOrEqual(budget);
