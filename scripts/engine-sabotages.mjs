@@ -28,8 +28,8 @@ export const ENGINE_SABOTAGES = [
     name: 'failed-batch-forgotten',
     guarantee: 'G1: a batch that failed is put back (Redisson polled destructively)',
     file: `${SRC}/engine/flush.ts`,
-    find: "      if (entry.lane === 'none') {",
-    replace: "      if (entry.lane === 'none' && entry.revision.deleted) {",
+    find: "      if (entry.lane === 'none') this.#returned.push(entry);",
+    replace: "      if (entry.lane === 'none' && entry.revision.deleted) this.#returned.push(entry);",
     tests: SIMULATION,
   },
   {
@@ -100,8 +100,8 @@ export const ENGINE_SABOTAGES = [
     name: 'promotion-over-newer',
     guarantee: 'G4: a promotion never replaces what is newer',
     file: `${SRC}/memory/memory-cache.ts`,
-    find: 'if (present.dirty || !isNewer(revision, present.revision)) return present.revision;',
-    replace: 'if (present.dirty) return present.revision;',
+    find: '      if (!isNewer(revision, present))\n',
+    replace: '      if (present.version === 0)\n',
     tests: [`${TEST}/memory/memory-cache.test.ts`, `${TEST}/engine/reads.test.ts`],
   },
   {
@@ -116,17 +116,18 @@ export const ENGINE_SABOTAGES = [
     name: 'dirty-evicted',
     guarantee: 'G1, G7: an entry that SQL has not taken is never evicted (Infinispan)',
     file: `${SRC}/memory/memory-cache.ts`,
-    find: '      const oldest = this.#clean.first;\n      if (oldest === undefined) return;\n      this.#clean.remove(oldest);',
+    find: '      if (slot === -1) return;\n      this.#evict(slot);\n    }\n  }',
     replace:
-      '      const oldest = this.#dirty.first ?? this.#clean.first;\n      if (oldest === undefined) return;\n      oldest.list?.remove(oldest);',
+      '      const [pending] = this.#dirty;\n      if (pending !== undefined) this.drop(pending);\n      else if (slot === -1) return;\n      else this.#evict(slot);\n    }\n  }',
     tests: SIMULATION,
   },
   {
     name: 'budget-ignored',
     guarantee: 'G7: dirty entries keep the byte budget',
     file: `${SRC}/engine/write-path.ts`,
-    find: "if (!memory.hasRoom(source.id, bytes)) throw this.#backpressure('memory', 'l1MaxBytes');",
-    replace: '',
+    find: '    if (archive !== undefined && !memory.hasRoom(source.id, accountedBytes(source)))\n',
+    replace:
+      '    if (archive !== undefined && !memory.hasRoom(source.id, accountedBytes(source)) && this.heldCount > 9)\n',
     tests: [`${TEST}/engine/backpressure.test.ts`],
   },
   {

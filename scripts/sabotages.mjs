@@ -15,6 +15,7 @@
  */
 
 import { ENGINE_SABOTAGES } from './engine-sabotages.mjs';
+import { MEMORY_SABOTAGES } from './memory-sabotages.mjs';
 import { TRUTH_SABOTAGES } from './truth-sabotages.mjs';
 
 const SRC = 'packages/engine/src';
@@ -23,6 +24,7 @@ const TEST = 'packages/engine/test';
 /** @type {readonly Sabotage[]} */
 export const SABOTAGES = [
   ...ENGINE_SABOTAGES,
+  ...MEMORY_SABOTAGES,
   ...TRUTH_SABOTAGES,
   {
     name: 'order-delete-loses-ties',

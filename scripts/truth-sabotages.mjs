@@ -90,8 +90,8 @@ export const TRUTH_SABOTAGES = [
     name: 'scan-ignores-pending',
     guarantee: 'G3: a scan shows what is pending',
     file: `${SRC}/engine/scans.ts`,
-    find: '    const captured = this.#capture(limit);\n',
-    replace: '    const captured = new Map<string, Revision>();\n    this.#capture(limit);\n',
+    find: '    const captured = await this.#capture(limit);\n',
+    replace: '    const captured = new Map<string, Revision>();\n    await this.#capture(limit);\n',
     tests: [`${TEST}/engine/queries.test.ts`],
   },
   {

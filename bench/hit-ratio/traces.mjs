@@ -47,7 +47,7 @@ export const ormBusy = () => cache2k('orm-busy', 'cache2k_orm-busy.trace.gz');
 export const web07 = () => cache2k('web07', 'cache2k_web07.trace.gz');
 
 /** xorshift32: the same stream on every machine. Numbers from 0 up to, but not including, 1. */
-export function seeded(seed) {
+function seeded(seed) {
   let state = seed >>> 0 || 1;
   return () => {
     state ^= state << 13;
@@ -58,7 +58,7 @@ export function seeded(seed) {
 }
 
 /** Ranks from 0 with probability proportional to 1 / (rank + 1) ** exponent, by Vose's alias table. */
-export function zipf(count, exponent, random) {
+function zipf(count, exponent, random) {
   const weights = Float64Array.from({ length: count }, (_, rank) => 1 / (rank + 1) ** exponent);
   const scale = count / weights.reduce((a, b) => a + b);
   const alias = new Int32Array(count);

@@ -134,8 +134,14 @@ export {
 } from './telemetry/latency-timer.js';
 export type { LabelName, Labels, Measurement, MetricKind, MetricName } from './telemetry/metrics.js';
 export type {
+  Attributes,
+  AttributeValue,
+  BatchResultLike,
+  HistogramLike,
+  InstrumentOptions,
   MeterLike,
   MeterProviderLike,
+  SpanContextLike,
   SpanLike,
   TelemetryOptions,
   TracerLike,

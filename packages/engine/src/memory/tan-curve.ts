@@ -19,10 +19,11 @@ export interface CacheEntry {
 
 /** Which of some clean entries leaves: the one with the lowest score. Must not keep `entry`. */
 export interface EvictionPolicy {
-  /** @param now Monotonic milliseconds, on the clock of `lastAccess`. */
+  /** @param now Monotonic milliseconds, on the clock of `lastAccess`. @returns The lowest leaves first. */
   score(entry: CacheEntry, now: number): number;
 }
 
+/** Where the curve begins and where it is steep. */
 export interface TanCurveOptions {
   /** Share of the budget, percent, from which on something is freed. Default 75. */
   readonly centerPercent?: number;
@@ -74,6 +75,7 @@ export class TanCurvePolicy implements EvictionPolicy {
     this.residencyMs = residencyMs;
   }
 
+  /** The score of an entry at a time; the lowest leaves first. */
   score(entry: CacheEntry, now: number): number {
     const age = (now - entry.lastAccess) / this.residencyMs;
     return Math.log2(1 + entry.accessCount) - age - 0.3 * Math.log2(Math.max(1, entry.sizeBytes));

@@ -5,6 +5,7 @@
  */
 export type BackpressureName = 'Normal' | 'Warn' | 'Throttle' | 'Critical' | 'Emergency' | 'Shutdown';
 
+/** Where the levels begin. */
 export interface BackpressureThresholds {
   /** Share at which Warn begins; default 0.7. */
   readonly warn?: number;

@@ -73,10 +73,12 @@ export class CircuitBreaker {
     this.#changed = ports.changed ?? (() => {});
   }
 
+  /** As of now; `open` may be about to end (`allows`). */
   get state(): CircuitState {
     return this.#state;
   }
 
+  /** What it has seen. */
   get stats(): CircuitStats {
     return {
       successes: this.#successes,

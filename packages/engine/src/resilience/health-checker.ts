@@ -56,6 +56,7 @@ export class BackendHealthChecker {
     this.#intervalMs = ports.intervalMs ?? 1000;
   }
 
+  /** As of now, without asking the backend. */
   get health(): BackendHealth {
     return {
       connected: this.#connected,
@@ -65,6 +66,7 @@ export class BackendHealthChecker {
     };
   }
 
+  /** Whether there is a connection. */
   get connected(): boolean {
     return this.#connected;
   }

@@ -6,6 +6,7 @@
  */
 import { type Channel, channel } from 'node:diagnostics_channel';
 
+/** What is published on each channel. */
 export interface ChannelPayloads {
   'sync_engine:state': { readonly node: string; readonly state: string; readonly previous: string };
   /** A batch ended its way to SQL. Counts are of writes; `code` says why what was not stored was not. */
@@ -45,6 +46,7 @@ export interface ChannelPayloads {
   };
 }
 
+/** Name of a diagnostics channel. */
 export type ChannelName = keyof ChannelPayloads;
 
 export const CHANNELS = [

@@ -11,6 +11,7 @@ const SUB = 1 << SUB_BITS;
 const VALUE_MAX = 2 ** 31 - 1;
 const BUCKETS = (31 - SUB_BITS + 1) * SUB;
 
+/** A histogram in figures. */
 export interface HistogramStats {
   readonly count: number;
   readonly sum: number;

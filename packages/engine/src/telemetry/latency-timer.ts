@@ -6,8 +6,10 @@ import type { Clock } from '../ports/ports.js';
 import { systemPorts } from '../ports/system/system-ports.js';
 import { Histogram, type HistogramStats } from './histogram.js';
 
+/** How an operation ended. */
 export type OperationStatus = 'ok' | 'error';
 
+/** How long one operation took, in figures. */
 export interface LatencyStats extends HistogramStats {
   readonly tier: string;
   readonly operation: string;

@@ -14,7 +14,9 @@ export interface MetricDefinition {
   readonly description: string;
 }
 
+/** Name of a label. */
 export type LabelName = 'tier' | 'operation' | 'status';
+/** Labels of a measurement, by name. */
 export type Labels = Partial<Record<LabelName, string>>;
 
 export const METRICS = {
@@ -230,6 +232,7 @@ export const METRICS = {
   },
 } as const satisfies Record<string, MetricDefinition>;
 
+/** Name of a metric. */
 export type MetricName = keyof typeof METRICS;
 export type PulledMetric = {
   [Name in MetricName]: (typeof METRICS)[Name]['kind'] extends 'histogram' ? never : Name;

@@ -4,9 +4,12 @@
  */
 import { SyncEngineError } from '../base/errors.js';
 
+/** What an attribute may be. */
 export type AttributeValue = string | number | boolean;
+/** Attributes of measurements and spans, by name. */
 export type Attributes = Readonly<Record<string, AttributeValue>>;
 
+/** The providers of an OpenTelemetry SDK. */
 export interface TelemetryOptions {
   /** Of an OpenTelemetry SDK; `'global'` takes the one registered with `@opentelemetry/api` when `start()` is called. */
   readonly meterProvider?: MeterProviderLike | 'global';
@@ -18,34 +21,48 @@ export interface TelemetryOptions {
 
 // ── Metrics ────────────────────────────────────────────────────────────────────────────────────────────────────
 
+/** What an instrument is made with. */
 export interface InstrumentOptions {
   description?: string;
   unit?: string;
   advice?: { explicitBucketBoundaries?: number[] };
 }
 
+/** A histogram of a meter. */
 export interface HistogramLike {
+  /** One measurement. */
   record(value: number, attributes?: Record<string, AttributeValue>): void;
 }
 
+/** Where a callback puts what it observes. */
 export interface BatchResultLike {
+  /** One value of one instrument. */
   observe(instrument: object, value: number, attributes?: Record<string, AttributeValue>): void;
 }
 
+/** What the engine calls of a meter. */
 export interface MeterLike {
+  /** For what is measured as it happens. */
   createHistogram(name: string, options?: InstrumentOptions): HistogramLike;
+  /** For what only grows, read when it is collected. */
   createObservableCounter(name: string, options?: InstrumentOptions): object;
+  /** For what goes up and down, read when it is collected. */
   createObservableGauge(name: string, options?: InstrumentOptions): object;
+  /** Calls back at each collection. */
   addBatchObservableCallback(callback: (result: BatchResultLike) => void, instruments: object[]): void;
+  /** Ends that. */
   removeBatchObservableCallback(callback: (result: BatchResultLike) => void, instruments: object[]): void;
 }
 
+/** What the engine calls of a meter provider. */
 export interface MeterProviderLike {
+  /** The meter of a library. */
   getMeter(name: string, version?: string): MeterLike;
 }
 
 // ── Spans ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
+/** Which span of which trace. */
 export interface SpanContextLike {
   readonly traceId: string;
   readonly spanId: string;
@@ -54,20 +71,29 @@ export interface SpanContextLike {
   readonly traceState?: unknown;
 }
 
+/** What the engine calls of a span. */
 export interface SpanLike {
+  /** Which span it is. */
   spanContext(): SpanContextLike;
+  /** Adds a fact. */
   setAttribute(key: string, value: AttributeValue): unknown;
+  /** Says how it went. */
   setStatus(status: { code: number; message?: string }): unknown;
+  /** Notes a moment within it. */
   addEvent(name: string): unknown;
+  /** It is over. */
   end(): void;
 }
 
+/** What the engine calls of a tracer. */
 export interface TracerLike {
-  // The context is opaque here: it comes from the API and goes back to it.
+  /** Begins a span. The context is opaque here: it comes from the API and goes back to it. */
   startSpan(name: string, options?: object, context?: never): SpanLike;
 }
 
+/** What the engine calls of a tracer provider. */
 export interface TracerProviderLike {
+  /** The tracer of a library. */
   getTracer(name: string, version?: string): TracerLike;
 }
 
