@@ -61,8 +61,8 @@ export const MEMORY_SABOTAGES = [
     name: 'scan-without-spilled',
     guarantee: 'G3: scans show what is spilled',
     file: `${SRC}/engine/scans.ts`,
-    find: "      if (newest === 'spilled') spilled.push(id);\n      else if",
-    replace: '      if',
+    find: "      if (newest === 'spilled') spilled.push(id);\n",
+    replace: "      if (newest === 'spilled') continue;\n",
     tests: SPILL,
   },
   {

@@ -87,6 +87,30 @@ describe('when SQL is back', () => {
     expect(archive.rows.size).toBe(ITEMS);
   });
 
+  test('flush() waits for them even while nothing else is left to store', async () => {
+    const { engine, archive, store, ports } = await spilling();
+    const read = store.read.bind(store);
+    let open = (): void => {};
+    const gate = new Promise<void>((resolve) => {
+      open = resolve;
+    });
+    store.read = (positions) => gate.then(() => read(positions));
+    archive.down = false;
+    await ports.clock.pass(1100);
+    let flushed = false;
+    const flush = engine.flush().then(() => {
+      flushed = true;
+    });
+    await ports.clock.pass(500);
+    expect(archive.rows.size).toBeGreaterThan(0);
+    expect(engine.l1Stats().spilledItems).toBeGreaterThan(0);
+    expect(flushed).toBe(false);
+    open();
+    await ports.clock.pass(5000);
+    await flush;
+    expect(archive.rows.size).toBe(ITEMS);
+  });
+
   test('flush() waits for the write that took the place of a spilled one', async () => {
     const fakes = await spilling();
     const { engine, archive, ports } = fakes;

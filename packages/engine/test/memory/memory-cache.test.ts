@@ -66,6 +66,35 @@ describe('what a slot gives back', () => {
     expect(held.id).toBe('held');
   });
 
+  test.each(['forget', 'drop', 'evict'])(
+    'an id that was read often is not found any more after: %s',
+    (how) => {
+      const cache = new MemoryCache(64 * 1024);
+      cache.settle(cache.write(of('old', 1)));
+      for (let at = 0; at < 5; at++) cache.read('old');
+      if (how === 'forget') cache.forget('old');
+      else if (how === 'drop') cache.drop(cache.write(of('old', 2)));
+      else cache.pinnedOnly = true;
+      cache.pinnedOnly = false;
+      // Its slot is used again.
+      cache.settle(cache.write(of('new', 3)));
+      expect(cache.read('old')).toBe('absent');
+      expect(cache.presence('old')).toBe('absent');
+      expect(newestOf(cache, 'new').version).toBe(3);
+    },
+  );
+
+  test('an id that was read often, and then written, spilled and read back, is the same one', () => {
+    const cache = new MemoryCache(2 * 1024 * 1024);
+    cache.settle(cache.write(of('a', 1)));
+    for (let at = 0; at < 5; at++) cache.read('a');
+    cache.spill(logged(cache.write(of('a', 2)), 9));
+    expect(cache.spilledPosition('a')).toBe(9);
+    cache.settle(cache.unspill(of('a', 2), 9) as Entry);
+    expect((cache.read('a') as SyncItem).version).toBe(2);
+    expect(cache.size).toBe(1);
+  });
+
   test('reads are counted, and an item says how many there were when it was read', () => {
     const cache = new MemoryCache(64 * 1024);
     cache.setTime(5_000_000, 0);
