@@ -128,7 +128,7 @@ export const MEMORY_SABOTAGES = [
     file: `${SRC}/memory/memory-cache.ts`,
     find: "    if ((flags & RECORD_NUMBER) !== 0 && this.#endIfOver(slot)) return 'absent';\n",
     replace: '',
-    tests: CACHE_ONLY,
+    tests: MEMORY,
   },
   {
     name: 'change-of-configuration-by-halves',

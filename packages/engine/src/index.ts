@@ -147,6 +147,7 @@ export type {
   TracerLike,
   TracerProviderLike,
 } from './telemetry/options.js';
+export { type LoggedItem, WriteAheadLog } from './wal/item-log.js';
 export type {
   DamagedRecord,
   LoadedRecord,

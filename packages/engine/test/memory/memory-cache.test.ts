@@ -95,6 +95,26 @@ describe('what a slot gives back', () => {
     expect(cache.size).toBe(1);
   });
 
+  test.each([20, 40_000])('an item whose time is over is not answered, pending or not: %i bytes', (bytes) => {
+    let now = 0;
+    const cache = new MemoryCache(1024 * 1024, 0, () => now);
+    const cached = { ...of('a', 2, bytes), cachedUntilMs: 100 };
+    cache.cache(cached);
+    cache.cache({ ...of('b', 2, bytes), cachedUntilMs: 100 });
+    const covered = cache.write(revision({ id: 'c', version: 1, deleted: true }));
+    cache.cache({ ...cached, id: 'c' });
+    expect((cache.read('a') as SyncItem).sizeBytes).toBe(bytes);
+    expect((cache.read('c') as SyncItem).sizeBytes).toBe(bytes);
+    now = 100;
+    expect(cache.read('a')).toBe('absent');
+    expect(cache.presence('b')).toBe('absent');
+    expect(cache.read('c')).toBe('deleted');
+    cache.settle(covered);
+    expect(cache.read('c')).toBe('deleted');
+    cache.sweep(100);
+    expect(cache.size).toBe(1);
+  });
+
   test('reads are counted, and an item says how many there were when it was read', () => {
     const cache = new MemoryCache(64 * 1024);
     cache.setTime(5_000_000, 0);
