@@ -91,6 +91,7 @@ export class WriteAheadLog implements AsyncDisposable {
     await this.#store.close();
   }
 
+  /** As `close`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
