@@ -273,7 +273,9 @@ export class WTinyLfu {
   }
 }
 
-/** Hit ratio of the clairvoyant: what is next asked for last leaves. With sizes it is a yardstick, no limit. */
+/**
+ * Hit ratio of the clairvoyant: what is next asked for last leaves. With sizes it is a yardstick, no limit.
+ */
 export function belady({ keys, keyCount, sizes }, capacity) {
   const length = keys.length;
   const nextUse = new Int32Array(length);

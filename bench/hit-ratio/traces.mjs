@@ -23,7 +23,10 @@ function dense(name, keys) {
   return { name, keys: out, keyCount: numbers.size };
 }
 
-/** Rows of start block, number of blocks, a column to ignore, request number: each row asks for its blocks in turn. */
+/**
+ * Rows of start block, number of blocks, a column to ignore, request number: each row asks for its blocks in
+ * turn.
+ */
 export function oltp() {
   const keys = [];
   for (const row of gunzipSync(readFileSync(new URL('arc_oltp.gz', folder)))
@@ -47,7 +50,7 @@ export const ormBusy = () => cache2k('orm-busy', 'cache2k_orm-busy.trace.gz');
 export const web07 = () => cache2k('web07', 'cache2k_web07.trace.gz');
 
 /** xorshift32: the same stream on every machine. Numbers from 0 up to, but not including, 1. */
-function seeded(seed) {
+export function seeded(seed) {
   let state = seed >>> 0 || 1;
   return () => {
     state ^= state << 13;
@@ -58,7 +61,7 @@ function seeded(seed) {
 }
 
 /** Ranks from 0 with probability proportional to 1 / (rank + 1) ** exponent, by Vose's alias table. */
-function zipf(count, exponent, random) {
+export function zipf(count, exponent, random) {
   const weights = Float64Array.from({ length: count }, (_, rank) => 1 / (rank + 1) ** exponent);
   const scale = count / weights.reduce((a, b) => a + b);
   const alias = new Int32Array(count);
@@ -106,6 +109,53 @@ export function loopsTrace({ length = 500_000, seed = 12 } = {}) {
   return generated('loops of 300 to 20,000', length, (at) => {
     if (at % 100 === 0) loop = loops[Math.floor(random() * loops.length)];
     return loop.base + (loop.at++ % loop.count);
+  });
+}
+
+/** A loop and draws by popularity, in turn at random. */
+export function loopAndZipfTrace({ length = 400_000, seed = 22 } = {}) {
+  const random = seeded(seed);
+  const draw = zipf(10_000, 0.9, random);
+  let at = 0;
+  return generated('loop and Zipf', length, () => (random() < 0.5 ? 1e6 + (at++ % 1_500) : draw()));
+}
+
+/** Every key twice, the second time after about 600 requests. */
+export function pairsTrace({ length = 300_000, seed = 23 } = {}) {
+  const random = seeded(seed);
+  const open = [];
+  let fresh = 0;
+  return generated('pairs', length, () => {
+    if (open.length > 300 && random() < 0.5) {
+      const at = Math.floor(random() * open.length);
+      const key = open[at];
+      open[at] = open[open.length - 1];
+      open.pop();
+      return key;
+    }
+    open.push(fresh);
+    return fresh++;
+  });
+}
+
+/** Popularity that moves along the keys at walking pace. */
+export function driftTrace({ length = 400_000, seed = 24 } = {}) {
+  const draw = zipf(5_000, 0.8, seeded(seed));
+  return generated('drift', length, (at) => ((draw() * 3) % 5_000) + Math.floor(at / 40));
+}
+
+/** Up to eight requests in a row for one key. */
+export function burstsTrace({ length = 400_000, seed = 25 } = {}) {
+  const random = seeded(seed);
+  const draw = zipf(50_000, 0.6, random);
+  let key = 0;
+  let left = 0;
+  return generated('bursts', length, () => {
+    if (left-- <= 0) {
+      key = draw();
+      left = Math.floor(random() * 8);
+    }
+    return key;
   });
 }
 

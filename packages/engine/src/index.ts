@@ -63,8 +63,8 @@ export type { MemoryStats } from './memory/memory-cache.js';
 export {
   type CacheEntry,
   type EvictionPolicy,
+  type PressureOptions,
   TanCurveMemoryPressure,
-  type TanCurveOptions,
   TanCurvePolicy,
 } from './memory/tan-curve.js';
 export type { LeafFields } from './merkle/digest.js';

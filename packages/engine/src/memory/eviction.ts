@@ -1,521 +1,332 @@
 /**
- * Which clean entry leaves next.
+ * Which entry leaves memory. L1 tells of every entry by the number of its slot and asks for victims.
  *
- *   new ids ─► probation (FIFO) ──read again?── yes ─► main ◄── ids that left not long ago (ghosts)
- *                     │ no                              │
- *                     ▼                                 ▼ the lowest score of a few random ones
- *                   ghost                             ghost
+ * A victim is the lowest of the newest entry, some random ones, and the lowest that earlier rounds left over.
+ * Its worth is the rank that `eviction-odds.ts` learnt for its history and idle time, divided by its size.
+ * What leaves is kept as a ghost, so that an id that comes back is known: its first new use already weighs
+ * like a second one.
  *
- * Probation keeps what is read once from displacing what is read often (S3-FIFO, Yang et al., SOSP 2023,
- * https://dl.acm.org/doi/10.1145/3600006.3613147). In main the score is
+ * Time is the count of uses: it goes on where a clock stands still, and a pause of the whole process ages
+ * nothing. It wraps at 2^32, after which an entry that was idle all the time looks young once more.
  *
- *   weight × log2(1 + reads)  −  age / residency  −  density × log2(size)
- *
- * Age is counted in operations, and residency is how old victims have been of late, so nothing depends on a clock or on
- * a fixed span: a fixed hour cost 10 points of hit ratio on one trace. Victims are found by sampling (as in Redis): no
- * list to keep up on a read. `reads` is a 4-bit count that ages.
- *
- * No one setting is right: traffic that returns to what is recent wants no probation and no frequency (LRU), a scan
- * wants both, a loop wants what is there to stay. So four settings are tried on a small sample of the ids in miniature caches (Waldspurger et al., ATC
- * 2017, https://www.usenix.org/conference/atc17/technical-sessions/presentation/waldspurger), and the one that hits the
- * most is used. docs/decisions.md has what was measured.
+ * Invariants: the first `#evictable` members can be victims, the others are pinned; `#placeOf[slot]` is the
+ * slot's place among the members, or -1.
  */
-import { hashOfNumber } from './id-index.js';
+import { Ghosts } from './eviction-ghosts.js';
+import { NEW_HISTORY, ReuseOdds } from './eviction-odds.js';
+import type { CacheEntry, EvictionPolicy } from './tan-curve.js';
 
-/** What a score is made of. */
-interface Setting {
-  /** Share of the bytes that probation may take; 0: new ids go to main. */
-  readonly probation: number;
-  /** Of the count of reads, in units of residency. */
-  readonly weight: number;
-  /** Whether an id that comes back soon goes to main at once. Where it does not, a loop cannot empty main. */
-  readonly ghosts: boolean;
+/** Entries that are drawn for one victim, and the most that are kept for the next one. */
+const SAMPLES = 16;
+const POOL = 8;
+
+/** Ghosts for each entry. Below 2 a loop of twice the cache goes unnoticed. */
+const GHOSTS_PER_ENTRY = 2;
+
+/**
+ * Ranks are made anew after so many uses, or a quarter as many as there are entries; what still waits is
+ * taken from so many entries and ghosts. It takes about 0.1 ms.
+ */
+const FIT_EVERY_MIN = 1_000;
+const FIT_SAMPLES = 500;
+
+const SLOTS_MIN = 64;
+
+export interface EvictorOptions {
+  /** Where random draws start. */
+  readonly seed: number;
+  /** Decides instead of what was learnt; needs to be shown entries. */
+  readonly plugged?: {
+    readonly policy: EvictionPolicy;
+    entryOf(slot: number): CacheEntry;
+  };
 }
 
-const BALANCED: Setting = { probation: 0.1, weight: 1, ghosts: true };
-const PLUGGED: Setting = { probation: 0, weight: 0, ghosts: false };
-const SETTINGS: readonly Setting[] = [
-  BALANCED,
-  { probation: 0.3, weight: 0.7, ghosts: true },
-  { probation: 0, weight: 0, ghosts: true },
-  { probation: 0.02, weight: 2, ghosts: false },
-];
-const DENSITY = 0.3;
-
-const SAMPLES = 6;
-/** The lowest of earlier samples, which take part again. */
-const POOL = 6;
-const READS_MAX = 15;
-/** Weight of the newest victim's age in the measured residency. */
-const RESIDENCY_STEP = 1 / 512;
-
-const NONE = 0;
-const PROBATION = 1;
-const MAIN = 2;
-
-/** A score of a user's own: of a slot, lowest first. */
-export type PluggedScore = (slot: number) => number;
-
-/** One cache's order of eviction, over slots. */
-class Ranks {
-  setting: Setting;
-  #capacityBytes: number;
-  // One element a slot.
-  #region = new Uint8Array(0);
-  #reads = new Uint8Array(0);
-  #lastUsed = new Int32Array(0);
-  readonly #pool = new Int32Array(SAMPLES + POOL);
-  readonly #scores = new Float64Array(SAMPLES + POOL);
-  #pooled = 0;
-  #sizes = new Int32Array(0);
-  /** log2 of the size. */
-  #logSizes = new Float32Array(0);
-  #hashes = new Int32Array(0);
-  /** Place in `#main`, or among all that ever came on probation. */
-  #places = new Int32Array(0);
-
-  #main: Int32Array = new Int32Array(64);
-  #mainCount = 0;
-  /** Slots in the order of their coming, -1 where one has left. */
-  #queue: number[] = [];
-  #queueHead = 0;
-  #queueStart = 0;
-  #probationCount = 0;
-  #probationBytes = 0;
-  #mainBytes = 0;
-
-  #tick = 0;
-  #residency = 1024;
-  #random: number;
-  readonly #plugged: PluggedScore | undefined;
+export class Evictor {
+  readonly #plugged: EvictorOptions['plugged'];
+  readonly #odds = new ReuseOdds();
   readonly #ghosts = new Ghosts();
 
-  constructor(setting: Setting, capacityBytes: number, seed: number, plugged?: PluggedScore) {
-    this.#plugged = plugged;
-    this.setting = setting;
-    this.#capacityBytes = capacityBytes;
-    this.#random = seed | 1;
+  // By slot.
+  #lastUse = new Uint32Array(SLOTS_MIN);
+  #history = new Uint8Array(SLOTS_MIN);
+  #sizes = new Uint32Array(SLOTS_MIN);
+  #hashes = new Uint32Array(SLOTS_MIN);
+  #placeOf = new Int32Array(SLOTS_MIN).fill(-1);
+
+  #members = new Uint32Array(SLOTS_MIN);
+  #count = 0;
+  #evictable = 0;
+  #bytes = 0;
+  #pinnedBytes = 0;
+
+  /** Uses so far, and the state of the random draws: in an array, as a field beyond 31 bits is boxed. */
+  readonly #state = new Uint32Array(2);
+  #fittedAt = 0;
+
+  /** The lowest of the last round, ascending, and their scores. */
+  readonly #pool = new Uint32Array(POOL);
+  readonly #scores = new Float64Array(POOL);
+  #pooled = 0;
+  /** The slot that was added last. In a loop the newest entry is the one whose next use is farthest. */
+  #newest = 0;
+
+  constructor(options: EvictorOptions) {
+    this.#plugged = options.plugged;
+    this.#state[0] = 1;
+    // Spread, as near seeds would draw alike at first; and xorshift cannot leave 0.
+    this.#state[1] = Math.imul(options.seed ^ 0x5bd1e995, 0x9e3779b1) || 1;
+    this.#fittedAt = 1;
   }
 
-  static readonly slotBytes = 1 + 1 + 4 + 4 + 4 + 4 + 4 + 4;
-
+  /** Entries, pinned ones among them. */
   get count(): number {
-    return this.#mainCount + this.#probationCount;
+    return this.#count;
   }
 
   get bytes(): number {
-    return this.#mainBytes + this.#probationBytes;
+    return this.#bytes;
   }
 
-  hashOf(slot: number): number {
-    return this.#hashes[slot] as number;
+  get pinnedCount(): number {
+    return this.#count - this.#evictable;
   }
 
-  sizeOf(slot: number): number {
-    return this.#sizes[slot] as number;
+  get pinnedBytes(): number {
+    return this.#pinnedBytes;
   }
 
-  get ghostBytes(): number {
-    return this.#ghosts.bytes;
+  get ghostCount(): number {
+    return this.#ghosts.count;
   }
 
-  set capacityBytes(bytes: number) {
-    this.#capacityBytes = bytes;
+  /** Bytes of everything held here: 21 a slot, 8 a ghost, 67 KiB for what was learnt. */
+  get overheadBytes(): number {
+    const perSlot = this.#lastUse.length * 21;
+    return perSlot + this.#ghosts.overheadBytes + this.#odds.overheadBytes + POOL * 12 + 8;
   }
 
-  get capacityBytes(): number {
-    return this.#capacityBytes;
-  }
-
-  grow(slots: number): void {
-    this.#region = grown(this.#region, new Uint8Array(slots));
-    this.#reads = grown(this.#reads, new Uint8Array(slots));
-    this.#lastUsed = grown(this.#lastUsed, new Int32Array(slots));
-    this.#sizes = grown(this.#sizes, new Int32Array(slots));
-    this.#logSizes = grown(this.#logSizes, new Float32Array(slots));
-    this.#hashes = grown(this.#hashes, new Int32Array(slots));
-    this.#places = grown(this.#places, new Int32Array(slots));
-    this.#ghosts.grow(slots);
-  }
-
-  added(slot: number, hash: number, sizeBytes: number): void {
-    this.#tick = (this.#tick + 1) | 0;
-    this.#lastUsed[slot] = this.#tick;
-    this.#hashes[slot] = hash;
+  /** The slot holds an entry that may be evicted. Counts as a use. */
+  added(slot: number, idHash: number, sizeBytes: number): void {
+    if (slot >= this.#placeOf.length) this.#growSlots(slot + 1);
+    if (this.#placeOf[slot] !== -1) this.removed(slot);
+    const now = this.#nextUse();
+    const ghost = this.#ghosts.find(idHash);
+    if (ghost === -1) {
+      this.#history[slot] = NEW_HISTORY;
+    } else {
+      const gap = (now - this.#ghosts.lastUse(ghost)) >>> 0 || 1;
+      this.#history[slot] = this.#odds.used(this.#ghosts.history(ghost), gap);
+      this.#ghosts.remove(ghost);
+    }
+    this.#newest = slot;
+    this.#lastUse[slot] = now;
+    this.#hashes[slot] = idHash;
     this.#sizes[slot] = sizeBytes;
-    this.#logSizes[slot] = Math.log2(sizeBytes);
-    const reads = this.#ghosts.take(hash, this.count);
-    const { probation, ghosts } = this.setting;
-    // Probation protects what is there; while there is room nothing needs protection.
-    const room = this.bytes + sizeBytes <= (1 - probation) * this.#capacityBytes;
-    if ((reads >= 0 && ghosts) || probation === 0 || room) {
-      this.#reads[slot] = Math.min(READS_MAX, reads + 1); // 0 where it is no ghost
-      this.#toMain(slot, sizeBytes);
-      return;
-    }
-    this.#reads[slot] = 0;
-    this.#region[slot] = PROBATION;
-    this.#places[slot] = this.#queueStart + this.#queue.push(slot) - 1;
-    this.#probationCount++;
-    this.#probationBytes += sizeBytes;
+    this.#bytes += sizeBytes;
+    this.#members[this.#count] = slot;
+    this.#placeOf[slot] = this.#count++;
+    this.#swap(this.#count - 1, this.#evictable++);
   }
 
+  /** The entry was used. Pinned ones learn too. */
   accessed(slot: number): void {
-    this.#tick = (this.#tick + 1) | 0;
-    this.#lastUsed[slot] = this.#tick;
-    const reads = this.#reads[slot] as number;
-    if (reads < READS_MAX) this.#reads[slot] = reads + 1;
+    const now = this.#nextUse();
+    const gap = (now - (this.#lastUse[slot] as number)) >>> 0 || 1;
+    this.#history[slot] = this.#odds.used(this.#history[slot] as number, gap);
+    this.#lastUse[slot] = now;
   }
 
+  resized(slot: number, sizeBytes: number): void {
+    const place = this.#placeOf[slot] as number;
+    const growth = sizeBytes - (this.#sizes[slot] as number);
+    this.#sizes[slot] = sizeBytes;
+    this.#bytes += growth;
+    if (place >= this.#evictable) this.#pinnedBytes += growth;
+  }
+
+  /** From now on the entry is no victim. Twice is once. */
+  pin(slot: number): void {
+    const place = this.#placeOf[slot] as number;
+    if (place >= this.#evictable) return;
+    this.#swap(place, --this.#evictable);
+    this.#pinnedBytes += this.#sizes[slot] as number;
+  }
+
+  unpin(slot: number): void {
+    const place = this.#placeOf[slot] as number;
+    if (place < this.#evictable) return;
+    this.#swap(place, this.#evictable++);
+    this.#pinnedBytes -= this.#sizes[slot] as number;
+  }
+
+  /** The entry was deleted or dropped: nothing is remembered of it. */
   removed(slot: number): void {
-    if (this.#region[slot] !== NONE)
-      this.#ghosts.add(this.#hashes[slot] as number, this.#reads[slot] as number);
-    if (this.#region[slot] === MAIN) this.#outOfMain(slot);
-    else if (this.#region[slot] === PROBATION) {
-      this.#queue[(this.#places[slot] as number) - this.#queueStart] = -1;
-      this.#outOfProbation(slot);
-    }
+    if ((this.#placeOf[slot] ?? -1) === -1) return;
+    this.#odds.lost(this.#history[slot] as number, this.#idle(slot));
+    this.#forget(slot);
   }
 
-  /** The slot that leaves, remembered as a ghost; -1 where there is none. */
-  victim(): number {
-    while (this.#probationCount > 0) {
-      const full = this.#probationBytes > this.setting.probation * this.#capacityBytes;
-      if (!full && this.#mainCount > 0) break;
-      const slot = this.#nextOnProbation();
-      const reads = this.#reads[slot] as number;
-      // Without probation its places are emptied into main as they come up.
-      if (reads === 0 && this.setting.probation > 0) return this.#leaving(slot);
-      this.#toMain(slot, this.#sizes[slot] as number);
-    }
-    if (this.#mainCount === 0) return -1;
-    const slot = this.#lowest();
-    const age = (this.#tick - (this.#lastUsed[slot] as number)) | 0;
-    this.#residency += (age - this.#residency) * RESIDENCY_STEP;
-    this.#outOfMain(slot);
-    return this.#leaving(slot);
-  }
-
-  #leaving(slot: number): number {
-    this.#ghosts.add(this.#hashes[slot] as number, this.#reads[slot] as number);
+  /** Takes an entry out and returns its slot; -1 where all are pinned or none is there. */
+  victim(now: number): number {
+    if (this.#evictable === 0) return -1;
+    this.#learn();
+    this.#draw(now);
+    const slot = this.#pool[0] as number;
+    this.#pool.copyWithin(0, 1, this.#pooled);
+    this.#scores.copyWithin(0, 1, this.#pooled--);
+    if (this.#plugged === undefined) this.#remember(slot);
+    else this.#plugged.policy.evicted?.(this.#plugged.entryOf(slot), now);
+    this.#forget(slot);
     return slot;
   }
 
-  /** The lowest score of some random slots of main and of the lowest that earlier samples left. */
-  #lowest(): number {
-    const pool = this.#pool;
-    let count = 0;
-    for (let at = 0; at < this.#pooled; at++) {
-      const slot = pool[at] as number;
-      if (this.#region[slot] === MAIN) count = this.#rank(slot, count);
-    }
-    for (let sample = 0; sample < SAMPLES; sample++) {
-      count = this.#rank(this.#main[this.#randomBelow(this.#mainCount)] as number, count);
-    }
-    const victim = pool[0] as number;
-    this.#pooled = Math.min(POOL, count - 1);
-    pool.copyWithin(0, 1, this.#pooled + 1);
-    return victim;
+  #nextUse(): number {
+    const state = this.#state;
+    (state[0] as number)++;
+    // Ghosts mark empty cells by a time of 0.
+    if (state[0] === 0) state[0] = 1;
+    return state[0] as number;
   }
 
-  /** Puts a slot where it belongs among the first `count` of the pool, lowest first. Returns how many there are then. */
-  #rank(slot: number, count: number): number {
+  /** Uses since the entry's last one, at least 1. */
+  #idle(slot: number): number {
+    return ((this.#state[0] as number) - (this.#lastUse[slot] as number)) >>> 0 || 1;
+  }
+
+  /** A whole number below `bound`. */
+  #random(bound: number): number {
+    let state = this.#state[1] as number;
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    this.#state[1] = state;
+    return Math.floor(((state >>> 0) / 2 ** 32) * bound);
+  }
+
+  #scoreOf(slot: number, now: number): number {
+    if (this.#plugged !== undefined) {
+      const score = this.#plugged.policy.score(this.#plugged.entryOf(slot), now);
+      return Number.isNaN(score) ? Number.NEGATIVE_INFINITY : score;
+    }
+    const rank = this.#odds.rank(this.#history[slot] as number, this.#idle(slot));
+    return rank / Math.max(1, this.#sizes[slot] as number);
+  }
+
+  /** Fills the pool with the lowest of what is still there of it and of some random entries. */
+  #draw(now: number): void {
+    const before = this.#pooled;
+    this.#pooled = 0;
+    for (let at = 0; at < before; at++) {
+      const slot = this.#pool[at] as number;
+      // Since then it may have left, or been pinned; or hold another entry, which is as good as any.
+      if (this.#isEvictable(slot)) this.#insert(slot, this.#scoreOf(slot, now));
+    }
+    if (this.#evictable <= SAMPLES) {
+      for (let place = 0; place < this.#evictable; place++) this.#offer(this.#members[place] as number, now);
+      return;
+    }
+    if (this.#isEvictable(this.#newest)) this.#offer(this.#newest, now);
+    for (let drawn = 0; drawn < SAMPLES; drawn++) {
+      this.#offer(this.#members[this.#random(this.#evictable)] as number, now);
+    }
+  }
+
+  /** Puts the slot into the pool where it is low enough and not there yet. */
+  #offer(slot: number, now: number): void {
+    const score = this.#scoreOf(slot, now);
+    if (this.#pooled === POOL && score >= (this.#scores[POOL - 1] as number)) return;
+    for (let at = 0; at < this.#pooled; at++) if (this.#pool[at] === slot) return;
+    this.#insert(slot, score);
+  }
+
+  /** In order of scores; of a full pool the highest goes. */
+  #insert(slot: number, score: number): void {
     const pool = this.#pool;
     const scores = this.#scores;
-    const score = this.#score(slot);
-    let at = count;
-    while (at > 0 && (scores[at - 1] as number) > score) at--;
-    for (let same = at; same > 0 && scores[same - 1] === score; same--)
-      if (pool[same - 1] === slot) return count;
-    for (let to = count; to > at; to--) {
-      pool[to] = pool[to - 1] as number;
-      scores[to] = scores[to - 1] as number;
+    let at = this.#pooled === POOL ? POOL - 1 : this.#pooled++;
+    for (; at > 0 && (scores[at - 1] as number) > score; at--) {
+      scores[at] = scores[at - 1] as number;
+      pool[at] = pool[at - 1] as number;
     }
-    pool[at] = slot;
     scores[at] = score;
-    return count + 1;
+    pool[at] = slot;
   }
 
-  #score(slot: number): number {
-    if (this.#plugged !== undefined) return this.#plugged(slot);
-    const age = (this.#tick - (this.#lastUsed[slot] as number)) | 0;
-    const value = this.setting.weight * (LOG_READS[this.#reads[slot] as number] as number);
-    return value - age / this.#residency - DENSITY * (this.#logSizes[slot] as number);
+  #remember(slot: number): void {
+    const now = this.#state[0] as number;
+    const hash = this.#hashes[slot] as number;
+    this.#ghosts.reserve(this.#count * GHOSTS_PER_ENTRY);
+    const cell = this.#ghosts.placeOf(hash, this.#random(2 ** 31));
+    const lastUse = this.#ghosts.lastUse(cell);
+    if (lastUse !== 0) this.#odds.lost(this.#ghosts.history(cell), (now - lastUse) >>> 0 || 1);
+    this.#ghosts.putAt(cell, hash, this.#history[slot] as number, this.#lastUse[slot] as number);
   }
 
-  #toMain(slot: number, sizeBytes: number): void {
-    if (this.#mainCount === this.#main.length)
-      this.#main = grown(this.#main, new Int32Array(Math.ceil(this.#mainCount * 1.125) + 64));
-    this.#region[slot] = MAIN;
-    this.#places[slot] = this.#mainCount;
-    this.#main[this.#mainCount++] = slot;
-    this.#mainBytes += sizeBytes;
+  #forget(slot: number): void {
+    const size = this.#sizes[slot] as number;
+    this.#bytes -= size;
+    if (this.#isPinned(slot)) this.#pinnedBytes -= size;
+    else this.#swap(this.#placeOf[slot] as number, --this.#evictable);
+    this.#swap(this.#placeOf[slot] as number, --this.#count);
+    this.#placeOf[slot] = -1;
   }
 
-  #outOfMain(slot: number): void {
-    const place = this.#places[slot] as number;
-    const last = this.#main[--this.#mainCount] as number;
-    this.#main[place] = last;
-    this.#places[last] = place;
-    this.#mainBytes -= this.#sizes[slot] as number;
-    this.#region[slot] = NONE;
+  #isEvictable(slot: number): boolean {
+    const place = this.#placeOf[slot] as number;
+    return place >= 0 && place < this.#evictable;
   }
 
-  #outOfProbation(slot: number): void {
-    this.#probationCount--;
-    this.#probationBytes -= this.#sizes[slot] as number;
-    this.#region[slot] = NONE;
+  #isPinned(slot: number): boolean {
+    return (this.#placeOf[slot] as number) >= this.#evictable;
   }
 
-  #nextOnProbation(): number {
-    let slot = -1;
-    while (slot === -1) slot = this.#queue[this.#queueHead++] as number;
-    if (this.#queueHead > 1024 && this.#queueHead * 2 > this.#queue.length) {
-      this.#queue = this.#queue.slice(this.#queueHead);
-      this.#queueStart += this.#queueHead;
-      this.#queueHead = 0;
+  #swap(place: number, other: number): void {
+    const members = this.#members;
+    const slot = members[place] as number;
+    const otherSlot = members[other] as number;
+    members[place] = otherSlot;
+    members[other] = slot;
+    this.#placeOf[otherSlot] = place;
+    this.#placeOf[slot] = other;
+  }
+
+  /** Now and then makes ranks of what was observed, with a sample of what still waits. */
+  #learn(): void {
+    const now = this.#state[0] as number;
+    const passed = (now - this.#fittedAt) >>> 0;
+    if (this.#plugged !== undefined || passed < Math.max(FIT_EVERY_MIN, this.#count / 4)) return;
+    this.#fittedAt = now;
+    const entries = Math.min(this.#count, FIT_SAMPLES);
+    for (let drawn = 0; drawn < entries; drawn++) {
+      const slot = this.#members[this.#random(this.#count)] as number;
+      this.#odds.waits(this.#history[slot] as number, this.#idle(slot), this.#count / entries);
     }
-    this.#outOfProbation(slot);
-    return slot;
+    const cells = this.#ghosts.capacity;
+    const ghosts = Math.min(cells, FIT_SAMPLES);
+    for (let drawn = 0; drawn < ghosts; drawn++) {
+      const cell = this.#random(cells);
+      const lastUse = this.#ghosts.lastUse(cell);
+      if (lastUse === 0) continue;
+      this.#odds.waits(this.#ghosts.history(cell), (now - lastUse) >>> 0 || 1, cells / ghosts);
+    }
+    this.#odds.fit();
+    this.#odds.fade(passed, this.#count);
   }
 
-  /** Xorshift: victims need no better. */
-  #randomBelow(limit: number): number {
-    let x = this.#random;
-    x ^= x << 13;
-    x ^= x >>> 17;
-    x ^= x << 5;
-    this.#random = x;
-    return (x >>> 0) % limit;
+  #growSlots(needed: number): void {
+    let length = this.#placeOf.length;
+    while (length < needed) length = Math.ceil(length * 1.5);
+    this.#lastUse = grown(this.#lastUse, new Uint32Array(length));
+    this.#history = grown(this.#history, new Uint8Array(length));
+    this.#sizes = grown(this.#sizes, new Uint32Array(length));
+    this.#hashes = grown(this.#hashes, new Uint32Array(length));
+    this.#members = grown(this.#members, new Uint32Array(length));
+    this.#placeOf = grown(this.#placeOf, new Int32Array(length).fill(-1));
   }
 }
 
-const LOG_READS = Array.from({ length: READS_MAX + 1 }, (_, reads) => Math.log2(1 + reads));
-
-/** Hashes of ids that left not long ago, with their counts of reads: four places each may be in. */
-class Ghosts {
-  #hashes = new Int32Array(0);
-  /** `leaving << 4 | reads`; 0 for none. */
-  #marks = new Int32Array(0);
-  #mask = 0;
-  /** How many have left; starts where no mark is 0. */
-  #left = 1;
-
-  get bytes(): number {
-    return this.#hashes.length * 8;
-  }
-
-  /** Room for as many as there are slots. What is remembered is forgotten: the table grows seldom. */
-  grow(slots: number): void {
-    let size = 64;
-    while (size < slots) size *= 2;
-    if (size <= this.#hashes.length) return;
-    this.#hashes = new Int32Array(size);
-    this.#marks = new Int32Array(size);
-    this.#mask = size / 4 - 1;
-  }
-
-  add(hash: number, reads: number): void {
-    this.#left = (this.#left + 1) & 0x7ffffff;
-    const bucket = (hash & this.#mask) * 4;
-    let oldest = bucket;
-    let oldestAge = -1;
-    for (let at = bucket; at < bucket + 4; at++) {
-      const age = this.#ageOf(this.#marks[at] as number);
-      if (age <= oldestAge) continue;
-      oldest = at;
-      oldestAge = age;
-    }
-    this.#hashes[oldest] = hash;
-    this.#marks[oldest] = (this.#left << 4) | reads;
-  }
-
-  /** Count of reads of an id that was among the last `span` to leave, which is forgotten; else -1. */
-  take(hash: number, span: number): number {
-    const bucket = (hash & this.#mask) * 4;
-    for (let at = bucket; at < bucket + 4; at++) {
-      if (this.#hashes[at] !== hash) continue;
-      const mark = this.#marks[at] as number;
-      if (mark === 0) continue;
-      this.#marks[at] = 0;
-      return this.#ageOf(mark) <= span ? mark & READS_MAX : -1;
-    }
-    return -1;
-  }
-
-  #ageOf(mark: number): number {
-    return mark === 0 ? 0x7ffffff : (this.#left - (mark >>> 4)) & 0x7ffffff;
-  }
-}
-
-/** Entries that a miniature cache should hold: enough to tell settings apart, few enough to cost nothing. */
-const MINIATURE_ENTRIES = 512;
-/** Accesses of the sample between two looks at who is best, in entries of a miniature cache. */
-const EPOCH = 4;
-/** A setting takes over where it has hit this much more often, as a share of accesses. */
-const MARGIN = 0.004;
-
-/** A cache of the sampled ids alone, under one setting. */
-class Miniature {
-  readonly ranks: Ranks;
-  readonly #slots = new Map<number, number>();
-  readonly #hashes: number[] = [];
-  readonly #free: number[] = [];
-  #capacity = 64;
-  hits = 0;
-
-  constructor(setting: Setting, seed: number) {
-    this.ranks = new Ranks(setting, 1, seed);
-    this.ranks.grow(this.#capacity);
-  }
-
-  access(hash: number, sizeBytes: number): void {
-    const present = this.#slots.get(hash);
-    if (present !== undefined) {
-      this.hits++;
-      this.ranks.accessed(present);
-      return;
-    }
-    const slot = this.#free.pop() ?? this.#hashes.length;
-    if (slot === this.#capacity) {
-      this.#capacity *= 2;
-      this.ranks.grow(this.#capacity);
-    }
-    this.#hashes[slot] = hash;
-    this.#slots.set(hash, slot);
-    this.ranks.added(slot, hash, sizeBytes);
-    this.shrink();
-  }
-
-  shrink(): void {
-    while (this.ranks.bytes > this.ranks.capacityBytes) {
-      const slot = this.ranks.victim();
-      this.#slots.delete(this.#hashes[slot] as number);
-      this.#free.push(slot);
-    }
-  }
-}
-
-/** L1's order of eviction: `Ranks` under whichever setting the sample of ids likes best. */
-export class Eviction {
-  readonly #ranks: Ranks;
-  readonly #seed: number;
-  readonly #plugged: boolean;
-  #miniatures: readonly Miniature[];
-  /** Ids whose mixed hash has none of these bits are sampled. */
-  #sampleMask = 0;
-  #sampled = 0;
-  /** Whether entries have been evicted of late: else no setting is better than another, and nothing is sampled. */
-  #pressed = false;
-  /** Since the last choice. */
-  #victims = 0;
-
-  /** @param plugged Takes the place of the score, and of probation. */
-  constructor(capacityBytes: number, seed = 1, plugged?: PluggedScore) {
-    this.#seed = seed;
-    this.#plugged = plugged !== undefined;
-    this.#ranks = new Ranks(plugged === undefined ? BALANCED : PLUGGED, capacityBytes, seed, plugged);
-    this.#miniatures = this.#fresh();
-  }
-
-  get slotBytes(): number {
-    return Ranks.slotBytes;
-  }
-
-  /** Bytes beside those of the slots. */
-  get overheadBytes(): number {
-    return this.#ranks.ghostBytes;
-  }
-
-  get count(): number {
-    return this.#ranks.count;
-  }
-
-  /** Share of probation and weight of reads that are in use. */
-  get setting(): Setting {
-    return this.#ranks.setting;
-  }
-
-  set capacityBytes(bytes: number) {
-    this.#ranks.capacityBytes = bytes;
-  }
-
-  grow(slots: number): void {
-    this.#ranks.grow(slots);
-  }
-
-  /** The slot has an entry that may be evicted from now on. */
-  added(slot: number, hash: number, sizeBytes: number): void {
-    this.#ranks.added(slot, hash, sizeBytes);
-    if (this.#pressed) this.#sample(hash, sizeBytes);
-  }
-
-  /** It was read. */
-  accessed(slot: number): void {
-    this.#ranks.accessed(slot);
-    if (this.#pressed) this.#sample(this.#ranks.hashOf(slot), this.#ranks.sizeOf(slot));
-  }
-
-  /** It may not be evicted any more: it is gone, or pending. Comes it back, its reads are remembered. */
-  removed(slot: number): void {
-    this.#ranks.removed(slot);
-  }
-
-  /** The slot that leaves, or -1. */
-  victim(): number {
-    this.#victims++;
-    if (!this.#pressed && !this.#plugged) this.#fit();
-    return this.#ranks.victim();
-  }
-
-  #sample(hash: number, sizeBytes: number): void {
-    if ((hashOfNumber(hash) & this.#sampleMask) !== 0) return;
-    for (const miniature of this.#miniatures) miniature.access(hash, sizeBytes);
-    if (++this.#sampled >= MINIATURE_ENTRIES * EPOCH) this.#choose();
-  }
-
-  /** Takes the best setting, forgets a half of what was counted, and fits the sample to the size of the cache. */
-  #choose(): void {
-    const ranks = this.#ranks;
-    const of = (setting: Setting): Miniature =>
-      this.#miniatures.find((miniature) => miniature.ranks.setting === setting) as Miniature;
-    let best = of(ranks.setting);
-    for (const miniature of this.#miniatures) {
-      if (miniature.hits > best.hits + MARGIN * this.#sampled) best = miniature;
-    }
-    ranks.setting = best.ranks.setting;
-    this.#sampled = 0;
-    for (const miniature of this.#miniatures) miniature.hits >>= 1;
-    this.#fit();
-    this.#pressed = this.#victims > 0;
-    this.#victims = 0;
-  }
-
-  #fit(): void {
-    this.#pressed = true;
-    let mask = 0;
-    while (this.#ranks.count > MINIATURE_ENTRIES * 2 * (mask + 1)) mask = mask * 2 + 1;
-    if (mask !== this.#sampleMask) {
-      this.#sampleMask = mask;
-      this.#miniatures = this.#fresh();
-    }
-    const full = this.#ranks.bytes / (this.#sampleMask + 1);
-    for (const miniature of this.#miniatures) {
-      miniature.ranks.capacityBytes = full;
-      miniature.shrink();
-    }
-  }
-
-  #fresh(): readonly Miniature[] {
-    return SETTINGS.map((setting) => {
-      const miniature = new Miniature(setting, this.#seed);
-      miniature.ranks.capacityBytes = this.#ranks.capacityBytes;
-      return miniature;
-    });
-  }
-}
-
-function grown<T extends { set(source: T): void }>(old: T, array: T): T {
-  array.set(old);
-  return array;
+function grown<T extends Uint8Array | Uint32Array | Int32Array>(from: T, to: T): T {
+  to.set(from);
+  return to;
 }

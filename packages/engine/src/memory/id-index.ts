@@ -132,10 +132,3 @@ export function hashOfId(id: string, seed: HashSeed): number {
   hash = Math.imul(hash, 0xc2b2ae35);
   return hash ^ (hash >>> 16);
 }
-
-/** Mixes a hash anew, for a use that must not follow from where the id lies in the tables. */
-export function hashOfNumber(number: number): number {
-  let hash = Math.imul(number ^ (number >>> 15), 0x2c1b3c6d);
-  hash = Math.imul(hash ^ (hash >>> 12), 0x297a2d39);
-  return hash ^ (hash >>> 15);
-}

@@ -14,7 +14,7 @@ import { isNewer } from '../item/order.js';
 import type { Revision } from '../item/revision.js';
 import { itemOf, type SyncItem } from '../item/sync-item.js';
 import { accountedSize, Entry } from './entry.js';
-import { Eviction } from './eviction.js';
+import { Evictor } from './eviction.js';
 import { type HashSeed, hashOfId, IdIndex, type SlotIds } from './id-index.js';
 import { Interned } from './interned.js';
 import {
@@ -69,8 +69,8 @@ const FLAG_SPILLED = 128;
 const SLOT_BYTES = 1 + 4 + 8 + 8 + 4 + 4 + 4 + 1 + 2 + 2 + 8;
 /** A clean revision that is not in a slab: its object, its buffer. */
 const LARGE_OVERHEAD_BYTES = 400;
-/** Of a slot in the tables of the index and of ghosts, at most. */
-const INDEX_BYTES = 14 + 16;
+/** Of a slot in the tables of the index and of the order of eviction, at most. */
+const INDEX_BYTES = 14 + 21 * 1.5 + 16;
 /** Of a record in a slab: its head, and its share of what slabs waste. */
 const SLAB_HEAD_BYTES = 16;
 /** Reads after which an id is found faster, most ids of that kind, and what one takes. */
@@ -88,7 +88,9 @@ export class MemoryCache implements SlabOwner, SlotIds {
   readonly #monotonicMs: () => number;
   readonly #index: IdIndex;
   readonly #slabs: Slabs;
-  readonly #order: Eviction;
+  readonly #order: Evictor;
+  /** Of the eviction order: does not grow with use. */
+  readonly #orderBaseBytes: number;
   readonly #pace = new TanCurveMemoryPressure();
   readonly #states = new Interned();
   readonly #origins = new Interned();
@@ -151,11 +153,12 @@ export class MemoryCache implements SlabOwner, SlotIds {
     this.#seed = seed;
     this.#monotonicMs = monotonicMs;
     this.#index = new IdIndex(this);
-    const score = (slot: number): number => this.#score(slot, policy as EvictionPolicy);
-    this.#order = new Eviction(bytesMax, seed, policy === undefined ? undefined : score);
+    const entryOf = (slot: number): CacheEntry => this.#cacheEntry(slot);
+    this.#order = new Evictor({ seed, ...(policy === undefined ? {} : { plugged: { policy, entryOf } }) });
+    this.#orderBaseBytes = this.#order.overheadBytes;
     this.#slabs = new Slabs(slabBytesFor(bytesMax), this);
     this.#hotMax = Math.min(HOT_MAX, Math.floor(bytesMax / 32 / HOT_BYTES));
-    this.#slotCost = Math.ceil((SLOT_BYTES + this.#order.slotBytes) * GROWTH) + INDEX_BYTES;
+    this.#slotCost = Math.ceil(SLOT_BYTES * GROWTH) + INDEX_BYTES;
     this.#grow(SLOTS_MIN);
   }
 
@@ -181,8 +184,9 @@ export class MemoryCache implements SlabOwner, SlotIds {
   /** Everything that is accounted. */
   get bytes(): number {
     return (
-      this.#capacity * (SLOT_BYTES + this.#order.slotBytes) +
-      this.#order.overheadBytes +
+      this.#capacity * SLOT_BYTES +
+      this.#order.overheadBytes -
+      this.#orderBaseBytes +
       this.#hot.size * HOT_BYTES +
       this.#index.bytes +
       this.#slabs.bytes +
@@ -238,7 +242,6 @@ export class MemoryCache implements SlabOwner, SlotIds {
   /** Another budget: what is clean makes room at once, what is pinned as it is stored. */
   set bytesMax(bytesMax: number) {
     this.#bytesMax = bytesMax;
-    this.#order.capacityBytes = bytesMax;
     this.#evictToBudget();
   }
 
@@ -373,7 +376,7 @@ export class MemoryCache implements SlabOwner, SlotIds {
     const spilled = slot !== -1 && ((this.#flags[slot] as number) & FLAG_SPILLED) !== 0;
     const known = slot !== -1 && !spilled;
     if (slot === -1) slot = this.#take(hash);
-    else if (known) this.#order.removed(slot);
+    else if (known) this.#order.pin(slot);
     const entry = new Entry(revision, slot, known);
     entry.accessCount = known ? (this.#accessCounts[slot] as number) : 0;
     if (spilled) this.#carryOver(slot, entry);
@@ -394,11 +397,10 @@ export class MemoryCache implements SlabOwner, SlotIds {
       const present = this.#cleanRevision(slot, revision.id);
       if (!isNewer(revision, present))
         return present.deleted ? 'deleted' : itemOf(present, 1, this.#nowSeconds);
-      this.#order.removed(slot);
       this.#release(slot);
-      this.#keepClean(slot, revision, 1);
+      this.#keepClean(slot, revision, 1, true);
     } else if (!this.#pinnedOnly && this.#cleanBytes(revision) <= this.#bytesMax - this.pinnedBytes) {
-      this.#keepClean(this.#take(hashOfId(revision.id, this.#seed)), revision, 1);
+      this.#keepClean(this.#take(hashOfId(revision.id, this.#seed)), revision, 1, false);
     }
     this.#evictToBudget();
     return revision.deleted ? 'deleted' : itemOf(revision, 1, this.#nowSeconds);
@@ -423,7 +425,7 @@ export class MemoryCache implements SlabOwner, SlotIds {
         this.#vacate(slot);
       }
       if (!this.#pinnedOnly && this.#cleanBytes(revision) <= this.#bytesMax - this.pinnedBytes)
-        this.#keepClean(this.#take(hashOfId(revision.id, this.#seed)), revision, 0);
+        this.#keepClean(this.#take(hashOfId(revision.id, this.#seed)), revision, 0, false);
     }
     this.#evictToBudget();
   }
@@ -433,7 +435,7 @@ export class MemoryCache implements SlabOwner, SlotIds {
     this.#unpin(entry);
     const { cached } = entry;
     const kept = cached !== undefined && this.#lives(cached) ? cached : entry.revision;
-    this.#keepClean(entry.slot, kept, entry.accessCount);
+    this.#keepClean(entry.slot, kept, entry.accessCount, entry.known);
     this.#evictToBudget();
   }
 
@@ -444,6 +446,7 @@ export class MemoryCache implements SlabOwner, SlotIds {
     const flags = recordFlags(revision, false, logPosition);
     if (state === -1 || recordBytes(revision, flags, false) > this.#slabs.recordBytesMax) return false;
     this.#unpin(entry);
+    if (entry.known) this.#order.removed(slot);
     this.#stateNumbers[slot] = state;
     this.#versions[slot] = revision.version;
     this.#contentBytes[slot] = 0;
@@ -501,6 +504,7 @@ export class MemoryCache implements SlabOwner, SlotIds {
     if (!entry.dirty) return;
     this.#cool(entry.slot);
     this.#unpin(entry);
+    if (entry.known) this.#order.removed(entry.slot);
     this.#vacate(entry.slot);
   }
 
@@ -724,13 +728,15 @@ export class MemoryCache implements SlabOwner, SlotIds {
     this.#objects[entry.slot] = undefined;
   }
 
-  #keepClean(slot: number, revision: Revision, accessCount: number): void {
+  /** @param known Whether the order of eviction has the slot, pinned or not. */
+  #keepClean(slot: number, revision: Revision, accessCount: number, known: boolean): void {
     this.#accessCounts[slot] = accessCount;
     this.#lastAccessed[slot] = this.#nowSeconds;
     this.#versions[slot] = revision.version;
     const until = revision.cachedUntilMs ?? 0;
     const flags = recordFlags(revision, true, until);
     this.#flags[slot] = flags;
+    this.#contentBytes[slot] = revision.content.length;
     let bytes = recordBytes(revision, flags, true);
     const state = this.#states.numberOf(revision.state);
     const origin = this.#origins.numberOf(revision.origin);
@@ -741,10 +747,12 @@ export class MemoryCache implements SlabOwner, SlotIds {
     } else {
       this.#stateNumbers[slot] = state;
       this.#originNumbers[slot] = origin;
-      this.#contentBytes[slot] = revision.content.length;
       this.#writeRecord(slot, revision, flags, true, until);
     }
-    this.#order.added(slot, this.hashes[slot] as number, bytes);
+    if (known) {
+      this.#order.resized(slot, bytes);
+      this.#order.unpin(slot);
+    } else this.#order.added(slot, (this.hashes[slot] as number) >>> 0, bytes);
   }
 
   #writeRecord(slot: number, revision: Revision, flags: number, withContent: boolean, number: number): void {
@@ -758,7 +766,7 @@ export class MemoryCache implements SlabOwner, SlotIds {
   #cleanBytes(revision: Revision): number {
     const bytes = recordBytes(revision, recordFlags(revision, true, 0), true);
     const record = bytes > this.#slabs.recordBytesMax ? bytes + LARGE_OVERHEAD_BYTES : bytes;
-    return SLOT_BYTES + this.#order.slotBytes + record;
+    return this.#slotCost + record;
   }
 
   *#spilledSlots(): Generator<number> {
@@ -790,7 +798,6 @@ export class MemoryCache implements SlabOwner, SlotIds {
     this.#lastAccessed = grown(this.#lastAccessed, new Int32Array(capacity));
     this.#stateNumbers = grown(this.#stateNumbers, new Uint16Array(capacity));
     this.#originNumbers = grown(this.#originNumbers, new Uint16Array(capacity));
-    this.#order.grow(capacity);
   }
 
   /** Lets go of cache-only items whose life has ended, among the next `count` slots. */
@@ -805,7 +812,7 @@ export class MemoryCache implements SlabOwner, SlotIds {
   pace(): void {
     const toFree = this.#pace.bytesToFree(this.bytes, this.#bytesMax);
     for (let freed = 0; freed < toFree; ) {
-      const slot = this.#order.victim();
+      const slot = this.#order.victim(this.#nowMs);
       if (slot === -1) return;
       freed += SLOT_BYTES + (this.#contentBytes[slot] as number);
       this.#evict(slot);
@@ -813,15 +820,15 @@ export class MemoryCache implements SlabOwner, SlotIds {
     if (toFree > 0 && this.#slabs.fragmented) this.#slabs.compact();
   }
 
-  #score(slot: number, policy: EvictionPolicy): number {
-    const entry: CacheEntry = {
+  /** What a user's policy is shown. */
+  #cacheEntry(slot: number): CacheEntry {
+    return {
       id: this.#idAt(slot),
       sizeBytes: this.#contentBytes[slot] as number,
       lastAccess: this.#nowMs - (this.#nowSeconds - (this.#lastAccessed[slot] as number)) * 1000,
       accessCount: this.#accessCounts[slot] as number,
       isDirty: false,
     };
-    return policy.score(entry, this.#nowMs);
   }
 
   #evictToBudget(): void {
@@ -830,7 +837,7 @@ export class MemoryCache implements SlabOwner, SlotIds {
         this.#slabs.compact();
         continue;
       }
-      const slot = this.#order.victim();
+      const slot = this.#order.victim(this.#nowMs);
       if (slot === -1) return;
       this.#evict(slot);
     }
