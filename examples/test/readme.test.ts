@@ -29,14 +29,14 @@ const fragments = snippets.filter(({ code }) => !programs.includes(code));
 /** What the fragments take for granted. */
 const BEFORE = `
   import { setTimeout } from 'node:timers/promises';
-  import { SyncEngine, SyncItem } from 'sync-engine';
+  import { CacheTtl, SubmitOptions, SyncEngine, SyncItem } from 'sync-engine';
   const clusterKey = '00112233'.repeat(8);
   const engine = new SyncEngine({ sqlUrl: 'sqlite:one.db', walPath: 'one.wal', clusterKey });
   const other = new SyncEngine({ sqlUrl: 'sqlite:two.db', clusterKey });
   await Promise.all([engine.start(), other.start()]);
   const a = engine, b = other;
   const { signal } = new AbortController();
-  const bytes = Buffer.from('bytes'), item = new SyncItem('cart.42', bytes), items = [item];
+  const bytes = Buffer.from('bytes'), item = new SyncItem('cart.42', bytes), items = [item], session = new SyncItem('session.7', bytes);
   const id = 'cart.42', ids = [id], lastId = '', load = async (id) => ({ id });
   let position;
   await engine.submit(item, { ack: 'stored' });

@@ -112,7 +112,7 @@ export class RecordRevision implements Revision {
   readonly refusal: Refusal | undefined = undefined;
   readonly #flags: number;
   readonly #source: Buffer;
-  readonly #contentAt: number;
+  readonly #start: number;
   readonly #contentBytes: number;
   #content: Buffer | undefined;
   #hash: string | undefined;
@@ -133,8 +133,13 @@ export class RecordRevision implements Revision {
     this.state = state;
     this.#flags = flags;
     this.#source = source;
-    this.#contentAt = contentStart(flags, source, start);
+    // Nothing of the slab is touched before it is asked for.
+    this.#start = start;
     this.#contentBytes = contentBytes;
+  }
+
+  get #contentAt(): number {
+    return contentStart(this.#flags, this.#source, this.#start);
   }
 
   get deleted(): boolean {
@@ -147,7 +152,10 @@ export class RecordRevision implements Revision {
 
   get content(): Buffer {
     if (this.#contentBytes === 0) return EMPTY_CONTENT;
-    this.#content ??= this.#source.subarray(this.#contentAt, this.#contentAt + this.#contentBytes);
+    if (this.#content === undefined) {
+      const at = this.#contentAt;
+      this.#content = this.#source.subarray(at, at + this.#contentBytes);
+    }
     return this.#content;
   }
 
