@@ -21,7 +21,7 @@ function run(name, args, execArgv) {
 }
 
 const footprint = await run('footprint', [1_000_000], ['--expose-gc']);
-const outage = await run('outage', [1_000_000, BUDGET, temporaryDirectory()], []);
+const outage = await run('outage', [1_000_000, BUDGET, temporaryDirectory()], ['--expose-gc']);
 const flood = await run('flood', [1_000_000, temporaryDirectory()], ['--max-old-space-size=96']);
 report('Memory', [
   {
@@ -35,6 +35,7 @@ report('Memory', [
     value: outage.most / MIB,
     wantedMost: BUDGET / MIB,
   },
+  { what: '  grown in the end, MiB', value: outage.grown / MIB, wantedMost: BUDGET / MIB },
   { what: '  refused', value: outage.refused, wantedMost: 0 },
   { what: '  only in the log, thousands', value: outage.spilledItems / 1000 },
   {

@@ -1,10 +1,12 @@
 /**
- * Entries that wait for their flush, oldest first. `Entry.lane` is the truth: a queue may still hold an entry that
- * has left its lane, and passes over it. So to leave costs nothing, and nothing is searched.
+ * Entries that wait for their flush, oldest first. Leaving is by place, so nothing is searched; and what has left, or was
+ * passed over, is not kept alive by the queue: a spilled entry must be gone from memory although nothing is taken while
+ * SQL is away.
  */
 import type { Entry, Lane } from '../memory/entry.js';
 
-const PASSED_MAX = 1024;
+/** Shorter queues are not worth compacting. */
+const COMPACTED_MIN = 1024;
 
 export class LaneQueue {
   readonly #lane: Lane;
@@ -22,22 +24,17 @@ export class LaneQueue {
   }
 
   push(entry: Entry): void {
+    if (this.#queue.length > COMPACTED_MIN && this.#count * 2 < this.#queue.length) this.#compact();
     entry.lane = this.#lane;
-    this.#queue.push(entry);
+    entry.lanePlace = this.#queue.push(entry) - 1;
     this.#count++;
   }
 
   /** The oldest; it is in no lane from then on. */
   take(): Entry | undefined {
     while (this.#head < this.#queue.length) {
-      const entry = this.#queue[this.#head] as Entry;
-      // What has been passed over must not be kept alive by the queue.
-      this.#queue[this.#head++] = undefined;
-      if (this.#head > PASSED_MAX && this.#head * 2 > this.#queue.length) {
-        this.#queue = this.#queue.slice(this.#head);
-        this.#head = 0;
-      }
-      if (entry.lane !== this.#lane) continue;
+      const entry = this.#queue[this.#head++];
+      if (entry === undefined) continue;
       this.leave(entry);
       return entry;
     }
@@ -48,7 +45,18 @@ export class LaneQueue {
 
   /** The entry, which is in this lane, is in none from now on. */
   leave(entry: Entry): void {
+    this.#queue[entry.lanePlace] = undefined;
     entry.lane = 'none';
     this.#count--;
+  }
+
+  #compact(): void {
+    const kept: Entry[] = [];
+    for (let at = this.#head; at < this.#queue.length; at++) {
+      const entry = this.#queue[at];
+      if (entry !== undefined) entry.lanePlace = kept.push(entry) - 1;
+    }
+    this.#queue = kept;
+    this.#head = 0;
   }
 }

@@ -132,7 +132,9 @@ export class Spill {
   }
 
   #spill(): void {
-    const { memory, leaving } = this.#parts;
+    const { memory, leaving, log } = this.#parts;
+    // While the log is opened anew its records are compared with what memory holds: that must not move.
+    if (log.status !== 'open') return;
     const { dirty } = memory;
     let spilled = 0;
     for (let looked = 0; looked < LOOKED_AT_MAX && this.#worthIt && this.#fill > SPILL_TO; looked++) {

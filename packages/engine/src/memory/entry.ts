@@ -60,6 +60,8 @@ export class Entry implements BatchableItem {
   flushingVersion = 0;
   /** Where the entry waits for its flush. */
   lane: Lane = 'none';
+  /** Its place in the queue of its lane. */
+  lanePlace = 0;
 
   /** Callers that wait for a version of this entry, oldest first; settled ones may still be among them. */
   #firstWaiter: AckWaiter | undefined;

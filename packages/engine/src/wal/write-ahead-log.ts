@@ -461,8 +461,9 @@ export class WriteAheadLog {
     // What was to be released is either gone, or was found again, as an orphan or with its entry.
     this.#released = [...orphans];
     for (const [entry, record] of found) {
-      // Lost to a newer row while the log was being read.
-      if (!entry.dirty) this.#released.push(record.position);
+      // Lost to a newer row while the log was being read; or spilled, and then the record is all there is.
+      if (!entry.dirty && this.#pending.spilledPosition(entry.id) !== record.position)
+        this.#released.push(record.position);
     }
     for (const entry of this.#pending.dirty) {
       const record = found.get(entry);
