@@ -188,6 +188,7 @@ export class MemoryCache implements SlabOwner, SlotIds {
       this.#order.overheadBytes -
       this.#orderBaseBytes +
       this.#hot.size * HOT_BYTES +
+      (this.#spilledQueue.length + this.#freeSlots.length) * 8 +
       this.#index.bytes +
       this.#slabs.bytes +
       this.#objectBytes +
