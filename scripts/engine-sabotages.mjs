@@ -36,9 +36,17 @@ export const ENGINE_SABOTAGES = [
     name: 'update-in-mid-flush-forgotten',
     guarantee: 'G1, G3: an entry turns clean only in the version that was applied (Hazelcast)',
     file: `${SRC}/engine/flush.ts`,
-    find: 'if (entry.dirty && entry.revision === revisions[at]) this.#parts.memory.settle(entry);',
+    find: 'if (entry.dirty && stored && entry.revision === revisions[at]) this.#parts.memory.settle(entry);',
     replace: 'if (entry.dirty) this.#parts.memory.settle(entry);',
     tests: SIMULATION,
+  },
+  {
+    name: 'redone-write-called-clean',
+    guarantee: 'G1: a write that has to be made anew is not clean before it is stored',
+    file: `${SRC}/engine/flush.ts`,
+    find: '      const stored = entry.storedVersion >= entry.revision.version;\n',
+    replace: '      const stored = true;\n',
+    tests: [`${TEST}/engine/queries.test.ts`],
   },
   {
     name: 'stored-beside-an-older-record',

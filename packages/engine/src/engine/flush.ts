@@ -436,7 +436,9 @@ export class Flusher {
     for (let at = 0; at < entries.length; at++) {
       const entry = entries[at] as Entry;
       if (released.has(entry.logPosition)) entry.logPosition = 0;
-      if (entry.dirty && entry.revision === revisions[at]) this.#parts.memory.settle(entry);
+      // A write that has to be made anew is still the newest here, and not stored.
+      const stored = entry.storedVersion >= entry.revision.version;
+      if (entry.dirty && stored && entry.revision === revisions[at]) this.#parts.memory.settle(entry);
       if (this.#losers.size > 0) this.#losers.delete(entry.id);
     }
     step('release.clean');

@@ -201,7 +201,7 @@ export class WritePath {
       deleted,
       contentType: source.contentType,
       state: request.state,
-      content: deleted ? EMPTY_CONTENT : source.content,
+      content: deleted ? EMPTY_CONTENT : ownContent(source.content),
       contentHash: deleted ? NO_CONTENT_HASH : source.contentHash,
       homeInstanceId: source.homeInstanceId,
       traceParent: source.traceParent,
@@ -329,6 +329,15 @@ export class WritePath {
       },
     );
   }
+}
+
+/** Above it a buffer is no part of Node's pool. */
+const POOL_BYTES = 8192;
+
+/** Content that came from memory is a view of a slab: a pending write must not keep all of that alive. */
+function ownContent(content: Buffer): Buffer {
+  const held = content.buffer.byteLength;
+  return held > POOL_BYTES && content.length * 2 < held ? Buffer.from(content) : content;
 }
 
 function deadlineError(waiter: AckWaiter, config: WriteConfig): SyncEngineError {
