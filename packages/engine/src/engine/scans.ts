@@ -110,6 +110,7 @@ export class Scan {
     } catch (cause) {
       throw unavailable(cause);
     }
+    await this.#captureSpilled(page, captured);
     return this.#merge(captured, lastPending, page, limit);
   }
 
@@ -130,6 +131,19 @@ export class Scan {
       for (const revision of await this.#parts.spilled(spilled)) captured.set(revision.id, revision);
     }
     return captured;
+  }
+
+  /** Writes that came after the walk began and only the log holds: they shadow their rows as well. */
+  async #captureSpilled(page: RowPage, captured: Map<string, Revision>): Promise<void> {
+    const { memory, spilled } = this.#parts;
+    if (memory.spilledCount === 0) return;
+    const late: string[] = [];
+    for (const row of page.rows) {
+      const id = row instanceof SyncEngineError ? (row.context.id as string) : row.id;
+      if (!captured.has(id) && memory.newest(id) === 'spilled') late.push(id);
+    }
+    if (late.length === 0) return;
+    for (const revision of await spilled(late)) captured.set(revision.id, revision);
   }
 
   /** Both sides up to where the shorter of them is complete, or up to a damaged row. */

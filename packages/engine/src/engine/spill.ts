@@ -91,11 +91,21 @@ export class Spill {
     const { memory } = this.#parts;
     const found: Revision[] = [];
     const read = async (id: string): Promise<void> => {
-      const position = memory.spilledPosition(id);
-      if (position === 0) return;
-      const revision = intact(await this.#record(position), id);
-      if (revision !== undefined) found.push(revision);
-      else if (memory.spilledPosition(id) === position) this.#lost({ id, position });
+      for (;;) {
+        const position = memory.spilledPosition(id);
+        if (position === 0) {
+          // Replaced while it was read: what took its place may be in no other tier yet.
+          const newest = memory.newest(id);
+          if (typeof newest === 'object' && memory.isPending(id)) found.push(newest);
+          return;
+        }
+        const revision = intact(await this.#record(position), id);
+        if (revision !== undefined && revision.version === memory.versionOf(id)) {
+          found.push(revision);
+          return;
+        }
+        if (memory.spilledPosition(id) === position) this.#lost({ id, position });
+      }
     };
     await Promise.all(ids.map(read));
     return found;

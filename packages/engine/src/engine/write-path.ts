@@ -8,7 +8,7 @@
  *
  * From "memory" on a failure is `indeterminate`: the write is pending and may still be applied.
  */
-import { SyncEngineError } from '../base/errors.js';
+import { SyncEngineError, withOutcome } from '../base/errors.js';
 import { step } from '../base/steps.js';
 import type { AckLevel, SubmitReceipt } from '../config/submit-options.js';
 import type { FilterManager } from '../filter/filter-manager.js';
@@ -87,6 +87,8 @@ export class WritePath {
   readonly #parts: WriteParts;
   readonly #deadlines: Deadlines;
   readonly #held: HeldAcks;
+  /** Why nothing is taken any more. */
+  #closed: SyncEngineError | undefined;
 
   constructor(config: WriteConfig, parts: WriteParts) {
     this.#config = config;
@@ -100,8 +102,9 @@ export class WritePath {
     return this.#parts.archive === undefined || this.#parts.pressure.calm;
   }
 
-  /** As `open`, after a close look. */
+  /** As `open`, after a close look. @throws once the engine is closed: there will be no room any more. */
   get roomy(): boolean {
+    if (this.#closed !== undefined) throw this.#closed;
     return this.#parts.pressure.review().rank < BackpressureLevel.Throttle.rank;
   }
 
@@ -116,6 +119,7 @@ export class WritePath {
    */
   write(request: WriteRequest, target: AckTarget, index: number): SubmitReceipt | undefined {
     const { signal, source } = request;
+    if (this.#closed !== undefined) throw this.#closed;
     if (signal?.aborted === true) throw abortedError(source.id, 'not-applied');
     if (request.cacheTtlMs !== undefined) {
       return this.cache(request, this.#parts.ports.clock.monotonic() + request.cacheTtlMs);
@@ -136,6 +140,7 @@ export class WritePath {
 
   /** There may be room again. */
   relieved(): void {
+    if (this.#closed !== undefined) return;
     if (this.#held.count === 0 && this.#parts.pressure.calm) return;
     if (this.roomy) this.#held.release();
   }
@@ -273,6 +278,7 @@ export class WritePath {
 
   /** Ends the waiting of everyone: the engine closes. */
   failAll(error: SyncEngineError): void {
+    this.#closed = withOutcome(error, 'not-applied');
     for (const waiter of this.#deadlines) waiter.fail(error);
     this.#held.release();
   }

@@ -424,7 +424,7 @@ export class WriteAheadLog {
       for (const { id, position } of [...this.#pending.spilled()]) {
         if (!spilledFound.has(position)) this.#events.spilledLost(id, position);
       }
-      this.#settleAfterReopen(found, orphans);
+      this.#settleAfterReopen(found, orphans, spilledFound);
     } catch (error) {
       if (this.#closing) return;
       this.#setStatus('failed', asLogError(error));
@@ -457,7 +457,12 @@ export class WriteAheadLog {
     if (older !== undefined) orphans.push(older.position);
   }
 
-  #settleAfterReopen(found: ReadonlyMap<Entry, LoadedRecord>, orphans: readonly number[]): void {
+  /** @param spilledFound Positions of what was spilled when its record was read; it may have been written since. */
+  #settleAfterReopen(
+    found: ReadonlyMap<Entry, LoadedRecord>,
+    orphans: readonly number[],
+    spilledFound: ReadonlySet<number>,
+  ): void {
     // What was to be released is either gone, or was found again, as an orphan or with its entry.
     this.#released = [...orphans];
     for (const [entry, record] of found) {
@@ -467,8 +472,10 @@ export class WriteAheadLog {
     }
     for (const entry of this.#pending.dirty) {
       const record = found.get(entry);
-      entry.logPosition = record?.position ?? 0;
-      entry.loggedVersion = record?.revision.version ?? 0;
+      // A write that took the place of a spilled one meanwhile keeps the record that it replaces.
+      const carried = record === undefined && spilledFound.has(entry.logPosition);
+      entry.logPosition = record?.position ?? (carried ? entry.logPosition : 0);
+      entry.loggedVersion = record?.revision.version ?? (carried ? entry.loggedVersion : 0);
       entry.replacedPosition = 0;
       if (record !== undefined && entry.loggedVersion <= entry.storedVersion)
         this.#released.push(record.position);

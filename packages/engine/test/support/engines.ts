@@ -10,7 +10,7 @@ import { type ManualPorts, manualPorts } from './manual-ports.js';
 
 export function temporaryDirectory(): string {
   const directory = mkdtempSync(join(tmpdir(), 'sync-engine-test-'));
-  onTestFinished(() => rmSync(directory, { recursive: true, force: true }));
+  onTestFinished(() => rmSync(directory, { recursive: true, force: true, maxRetries: 10, retryDelay: 50 }));
   return directory;
 }
 
