@@ -122,6 +122,22 @@ describe('at Throttle', () => {
     await closed;
   });
 
+  // It waited for room in an engine that was closed, for ever, and kept the process alive.
+  test('a bulk delete ends with the engine', async () => {
+    const fakes = await withoutLog();
+    const { engine, archive, ports } = fakes;
+    for (let at = 0; at < 20; at++) await engine.submit(new SyncItem(`old.${at}`, 'x'));
+    await ports.clock.pass(1000);
+    archive.hold('apply');
+    await fill(fakes);
+    const deletion = rejection(engine.deletePrefix('old.'));
+    await ports.clock.pass(300);
+    const closed = engine.shutdown({ deadlineMs: 50 });
+    await ports.clock.pass(2000);
+    await closed;
+    expect(await deletion).toMatchObject({ code: 'ENGINE_STATE', outcome: 'not-applied' });
+  });
+
   test('many at once are answered one by one, in input order', async () => {
     const fakes = await withoutLog();
     const { engine, archive, ports } = fakes;

@@ -159,6 +159,23 @@ describe('setState', () => {
     expect(engine.l1Stats().dirtyItems).toBe(0);
   });
 
+  test('is not taken by an engine that was closed while it read', async () => {
+    const { engine: earlier, archive, ports: before } = await startedFakes();
+    await earlier.submit(new SyncItem('a', 'x'));
+    await before.clock.pass(1000);
+    const { engine, ports } = await startedFakes({}, { archive });
+    expect(engine.peek('a')).toBeUndefined();
+    const release = archive.hold('read');
+    const late = rejection(engine.setState('a', 'late', { ack: 'memory' }));
+    const closed = engine.shutdown({ deadlineMs: 50 });
+    await ports.clock.pass(1000);
+    await closed;
+    release();
+    await ports.clock.pass(1000);
+    expect((await late).outcome).toBe('not-applied');
+    expect(archive.rows.get('a')?.state).toBe('default');
+  });
+
   test('of a value read from memory does not keep the memory around it alive', async () => {
     const { engine, archive, ports } = await startedFakes({ ack: 'memory', l1MaxBytes: 16 * 1024 * 1024 });
     for (let at = 0; at < 500; at++) await engine.submit(new SyncItem(`a${at}`, Buffer.alloc(200)));

@@ -1,7 +1,8 @@
 /** Pending writes that leave memory while SQL is away, and come back from the log. */
 import { describe, expect, test } from 'vitest';
-import { SyncItem } from '#engine/index.js';
+import { SyncEngineError, SyncItem } from '#engine/index.js';
 import { type Fakes, rejection, startedFakes } from '../support/engines.js';
+import { settle } from '../support/manual-ports.js';
 
 const L1_BYTES = 2 * 1024 * 1024;
 const ITEMS = 2500;
@@ -194,7 +195,6 @@ test('a log that is opened anew after a failure still knows what is spilled', as
   const fakes = await spilling();
   const { engine, store, archive, ports } = fakes;
   const id = spilledId(fakes);
-  const { SyncEngineError } = await import('#engine/index.js');
   store.failure = {
     error: new SyncEngineError('WAL_FAILED', 'fsync failed', { outcome: 'indeterminate' }),
     keep: false,
@@ -206,4 +206,55 @@ test('a log that is opened anew after a failure still knows what is spilled', as
   await ports.clock.pass(10_000);
   expect(archive.rows.size).toBe(ITEMS + 1);
   expect(store.records.size).toBe(0);
+});
+
+// The new entry forgot the record that it replaces: the log kept both, and after a restart the deleted item was back.
+test('a delete of a spilled id while the log is opened anew leaves no older record behind', async () => {
+  const fakes = await spilling();
+  const { engine, store, archive, ports } = fakes;
+  const id = spilledId(fakes);
+  const load = store.load.bind(store);
+  let open = (): void => {};
+  const gate = new Promise<void>((resolve) => {
+    open = resolve;
+  });
+  store.load = async (visit) => {
+    const contents = await load(visit);
+    await gate;
+    return contents;
+  };
+  store.failure = {
+    error: new SyncEngineError('WAL_FAILED', 'fsync failed', { outcome: 'indeterminate' }),
+    keep: false,
+  };
+  await rejection(engine.submit(new SyncItem('one.more', 'x')));
+  await settle();
+  await engine.delete(id, { ack: 'memory' });
+  open();
+  await ports.clock.pass(2000);
+  expect(store.of(id).map((record) => record.deleted)).toEqual([true]);
+  archive.down = false;
+  await ports.clock.pass(10_000);
+  expect(store.records.size).toBe(0);
+  expect(archive.rows.get(id)?.deleted).toBe(true);
+});
+
+// The record was gone when it was read, SQL did not have its successor yet, and nobody asked memory.
+test('a scan finds a spilled item whose record is replaced while it is read', async () => {
+  const fakes = await spilling();
+  const { engine, archive, ports } = fakes;
+  archive.down = false;
+  const release = archive.hold('apply');
+  await ports.clock.pass(1100);
+  const id = spilledId(fakes);
+  void engine.submit(new SyncItem('other', 'x'));
+  const seen: string[] = [];
+  const scan = (async () => {
+    for await (const one of engine.scanPrefix('user.')) seen.push(one.id);
+  })();
+  void engine.submit(new SyncItem(id, 'new'));
+  await scan;
+  expect(seen).toContain(id);
+  expect(seen).toHaveLength(ITEMS);
+  release();
 });
