@@ -122,6 +122,30 @@ describe('what was committed is there', () => {
     );
   });
 
+  test.each([1, 31, 32, 33, 64, 65, 100])('a group of %i is whole and in order', (count) => {
+    const { file } = opened(logPath());
+    const from = append(file, many(count));
+    const { records } = load(file);
+    expect(records.map(({ position }) => position)).toEqual(many(count).map((_, at) => from + at));
+    expect(records.map(({ revision }) => essence(revision))).toEqual(many(count).map(essence));
+  });
+
+  test('removes in any order, named twice, or gone already, take and count what was there once', () => {
+    const { file } = opened(logPath());
+    const from = append(file, many(12));
+    append(file, [], [from + 5]);
+    const removes = [8, 1, 2, 2, 9, 5, 4, 11, 400].map((at) => from + at);
+    const { nextPosition } = file;
+    const removed = file.commit({
+      firstPosition: nextPosition,
+      pack: packRecords([]),
+      removes,
+      meta: undefined,
+    });
+    expect(removed).toBe(6);
+    expect(load(file).records.map(({ position }) => position - from)).toEqual([0, 3, 6, 7, 10]);
+  });
+
   test('identities, marks, incarnations and positions only go forward', () => {
     const path = logPath();
     const first = opened(path);
