@@ -35,19 +35,26 @@ export interface DamagedBytes {
 
 export type DecodedRecord = { readonly kind: 'intact'; readonly revision: Revision } | DamagedBytes;
 
-/** Packs revisions as `length, record` pairs, checksums left open. The buffer owns its memory. */
-export function packRecords(revisions: readonly Revision[]): Buffer {
+/** Upper bound of the bytes that `packRecords` needs. */
+export function packedBytesMax(revisions: readonly Revision[]): number {
   let room = 0;
   for (const revision of revisions) room += LENGTH_BYTES + RECORD_HEAD_BYTES + envelopeBytesMax(revision);
-  const pack = Buffer.allocUnsafeSlow(room);
+  return room;
+}
+
+/** Packs revisions as `length, record` pairs, checksums left open, and returns the pack: a view of `target`. */
+export function packRecords(
+  revisions: readonly Revision[],
+  target: Buffer = Buffer.allocUnsafeSlow(packedBytesMax(revisions)),
+): Buffer {
   let at = 0;
   for (const revision of revisions) {
     const start = at + LENGTH_BYTES;
-    const end = encodeEnvelope(revision, pack, start + RECORD_HEAD_BYTES, false);
-    pack.writeUInt32BE(end - start, at);
+    const end = encodeEnvelope(revision, target, start + RECORD_HEAD_BYTES, false);
+    target.writeUInt32BE(end - start, at);
     at = end;
   }
-  return pack.subarray(0, at);
+  return target.subarray(0, at);
 }
 
 /** The records of a pack, as views into it. */

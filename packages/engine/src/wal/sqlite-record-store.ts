@@ -1,7 +1,12 @@
-/** The log's storage on the main thread: packs groups and hands them to the thread that owns the file. */
+/**
+ * The log's storage on the main thread: packs groups and hands them to the thread that owns the file.
+ *
+ * Groups are packed into memory that both threads see, one group at a time. So no memory is made, given away
+ * and collected for each. A group that is larger, or comes while another is under way, has memory of its own.
+ */
 import { messageOf, SyncEngineError } from '../base/errors.js';
 import { WorkerClient } from '../base/worker-client.js';
-import { packRecords, unpackLoaded } from './record-codec.js';
+import { packedBytesMax, packRecords, unpackLoaded } from './record-codec.js';
 import type { PackedGroup, RecordPortion } from './record-file.js';
 import type {
   DamagedRecord,
@@ -14,6 +19,8 @@ import type {
 } from './record-store.js';
 import type { LoadAnswer } from './wal-worker.js';
 
+/** Room for a full group of small records (`write-ahead-log.ts` cuts groups at a mebibyte). */
+const SHARED_BYTES = 2 * 1024 * 1024;
 const WORKER = new URL('./wal-worker.js', import.meta.url);
 
 export class SqliteRecordStore implements RecordStore {
@@ -21,6 +28,8 @@ export class SqliteRecordStore implements RecordStore {
   readonly #holder: string;
   readonly #entry: URL;
   #worker: WorkerClient | undefined;
+  /** Taken by the group under way. */
+  #shared: Buffer | undefined;
   #fileBytes = 0;
   #closing = false;
 
@@ -42,6 +51,8 @@ export class SqliteRecordStore implements RecordStore {
     await this.#worker?.terminate();
     const worker = new WorkerClient(this.#entry, 'sync-engine-log');
     this.#worker = worker;
+    // A group of the thread before may still hold its memory.
+    this.#shared = Buffer.from(new SharedArrayBuffer(SHARED_BYTES));
     try {
       return await worker.request<LogMeta>('open', { path: this.#path, holder: this.#holder, options });
     } catch (error) {
@@ -71,18 +82,21 @@ export class SqliteRecordStore implements RecordStore {
   }
 
   async commit(group: LogGroup): Promise<number> {
-    const pack = packRecords(group.appends);
-    const removes = Float64Array.from(group.removes);
-    const packed: PackedGroup = {
-      firstPosition: group.firstPosition,
-      pack,
-      removes,
-      meta: group.meta,
-    };
-    const transfer = [pack.buffer as ArrayBuffer, removes.buffer];
-    const done = await this.#request<{ removed: number; fileBytes: number }>('commit', packed, transfer);
-    this.#fileBytes = done.fileBytes;
-    return done.removed;
+    const { firstPosition, appends, meta } = group;
+    const room = packedBytesMax(appends);
+    const shared = room <= SHARED_BYTES ? this.#shared : undefined;
+    if (shared !== undefined) this.#shared = undefined;
+    const pack = packRecords(appends, shared);
+    const packed: PackedGroup = { firstPosition, pack, removes: Float64Array.from(group.removes), meta };
+    const transfer = shared === undefined ? [pack.buffer as ArrayBuffer] : [];
+    const worker = this.#worker;
+    try {
+      const done = await this.#request<{ removed: number; fileBytes: number }>('commit', packed, transfer);
+      this.#fileBytes = done.fileBytes;
+      return done.removed;
+    } finally {
+      if (shared !== undefined && worker === this.#worker) this.#shared = shared;
+    }
   }
 
   async close(): Promise<void> {
