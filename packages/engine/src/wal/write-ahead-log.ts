@@ -34,6 +34,8 @@ import type {
 /** A group is cut here, so that a burst neither blocks the event loop nor delays its own first writers. */
 const GROUP_RECORDS_MAX = 2048;
 const GROUP_BYTES_MAX = 1024 * 1024;
+/** Writers that are told in one turn of the event loop. */
+const ACKNOWLEDGED_AT_ONCE = 512;
 /** Until a full disk, or a log that cannot be opened, is tried again. */
 const RETRY_MS = 1000;
 
@@ -117,6 +119,10 @@ export class WriteAheadLog {
   #releasedThen: (() => void)[] = [];
   #meta: LogMetaChange | undefined;
   #metaThen: ((meta: LogMetaChange) => void)[] = [];
+
+  /** Committed groups whose writers were not all told. */
+  #acknowledging: { readonly group: SentGroup; next: number }[] = [];
+  #acknowledgeScheduled = false;
 
   #underWay = false;
   #scheduled = false;
@@ -332,13 +338,39 @@ export class WriteAheadLog {
       entry.replacedPosition = 0;
       if (entry.revision === group.appends[at]) entry.logStale = false;
     }
-    for (let at = 0; at < group.entries.length; at++) {
-      this.#events.logged(group.entries[at] as Entry, (group.appends[at] as Revision).version);
-    }
-    if (group.appends.length > 0) step('append.acknowledged');
     for (const then of group.releasedThen) then();
     if (group.meta !== undefined) for (const then of group.metaThen) then(group.meta);
+    this.#acknowledging.push({ group, next: 0 });
+    // The next group first: it is committed while those of this one are told.
     this.#pump();
+    this.#acknowledge(ACKNOWLEDGED_AT_ONCE);
+  }
+
+  /**
+   * Tells the writers of committed groups, some in each turn of the event loop: what they do next neither
+   * blocks the loop, nor does it all come while the log's thread idles.
+   */
+  #acknowledge(countMax: number): void {
+    let left = countMax;
+    for (let first = this.#acknowledging[0]; first !== undefined; first = this.#acknowledging[0]) {
+      const { group } = first;
+      const end = Math.min(group.entries.length, first.next + left);
+      left -= end - first.next;
+      while (first.next < end) {
+        const at = first.next++;
+        this.#events.logged(group.entries[at] as Entry, (group.appends[at] as Revision).version);
+      }
+      if (end < group.entries.length) break;
+      this.#acknowledging.shift();
+      if (end > 0) step('append.acknowledged');
+    }
+    if (this.#acknowledging.length === 0 || this.#acknowledgeScheduled) return;
+    this.#acknowledgeScheduled = true;
+    this.#ports.scheduler.soon(() => {
+      this.#acknowledgeScheduled = false;
+      this.#pump();
+      this.#acknowledge(ACKNOWLEDGED_AT_ONCE);
+    });
   }
 
   #committed(group: SentGroup, startedMs: number, error: SyncEngineError | undefined): void {
@@ -349,6 +381,8 @@ export class WriteAheadLog {
   }
 
   #failed(group: SentGroup, error: SyncEngineError): void {
+    // What was committed before is not to be taken for lost with it.
+    this.#acknowledge(Number.POSITIVE_INFINITY);
     const full = error.code === 'WAL_FULL';
     // The next attempt takes the group's work first; the order among releases is kept.
     this.#released = [...group.released, ...this.#released];
@@ -505,6 +539,8 @@ export class WriteAheadLog {
   }
 
   #wakeIdle(): void {
+    if (this.#idle.length === 0) return;
+    this.#acknowledge(Number.POSITIVE_INFINITY);
     const idle = this.#idle;
     this.#idle = [];
     for (const wake of idle) wake();
