@@ -151,7 +151,7 @@ export class DeadLetters {
     this.#unverified.delete(id);
     memory.drop(entry);
     if (log === undefined || entry.logPosition === 0) return;
-    await new Promise<void>((resolve) => log.release([entry.logPosition], resolve));
+    await log.forget(entry.logPosition);
   }
 
   /** In byte order of the ids. */

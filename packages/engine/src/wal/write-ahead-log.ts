@@ -119,6 +119,8 @@ export class WriteAheadLog {
   #releasedThen: (() => void)[] = [];
   #meta: LogMetaChange | undefined;
   #metaThen: ((meta: LogMetaChange) => void)[] = [];
+  /** Those who wait for the log to forget something. */
+  readonly #forgetting = new Set<(error: SyncEngineError) => void>();
 
   /** Committed groups whose writers were not all told. */
   #acknowledging: { readonly group: SentGroup; next: number }[] = [];
@@ -208,6 +210,25 @@ export class WriteAheadLog {
     this.#schedule();
   }
 
+  /**
+   * As `release` of one record, for who waits for it.
+   * @throws `WAL_FAILED` where the log fails, or is closed, before that is durable: it is tried again, but a crash
+   * may bring the record back.
+   */
+  forget(position: number): Promise<void> {
+    return new Promise((resolve, reject) => {
+      if (this.#status !== 'open') {
+        reject(notForgotten(this.#lastError));
+        if (this.#status === 'closed') return;
+      }
+      this.#forgetting.add(reject);
+      this.release([position], () => {
+        this.#forgetting.delete(reject);
+        resolve();
+      });
+    });
+  }
+
   /** Keeps a fact about the log. `then` runs when it is durable. */
   keep(change: LogMetaChange, then: (kept: LogMetaChange) => void = () => {}): void {
     this.#meta = { ...this.#meta, ...change };
@@ -217,6 +238,7 @@ export class WriteAheadLog {
 
   /** Resolves when everything queued before the call is durable, or the log has failed. */
   settled(): Promise<void> {
+    this.#acknowledge(Number.POSITIVE_INFINITY);
     if (!this.#hasWork && !this.#underWay) return Promise.resolve();
     if (this.#status !== 'open') return Promise.resolve();
     return new Promise((resolve) => this.#idle.push(resolve));
@@ -226,6 +248,7 @@ export class WriteAheadLog {
     this.#closing = true;
     this.#retryTimer?.cancel();
     this.#status = 'closed';
+    this.#failForgetting(undefined);
     this.#wakeIdle();
     await this.#store.close();
   }
@@ -390,6 +413,7 @@ export class WriteAheadLog {
     if (group.meta !== undefined) this.#meta = { ...group.meta, ...this.#meta };
     this.#metaThen = [...group.metaThen, ...this.#metaThen];
     this.#setStatus(full ? 'full' : 'failed', error);
+    this.#failForgetting(error);
     for (let at = 0; at < group.entries.length; at++) {
       const entry = group.entries[at] as Entry;
       const version = (group.appends[at] as Revision).version;
@@ -526,6 +550,11 @@ export class WriteAheadLog {
     this.#pump();
   }
 
+  #failForgetting(cause: SyncEngineError | undefined): void {
+    for (const reject of this.#forgetting) reject(notForgotten(cause));
+    this.#forgetting.clear();
+  }
+
   #retryLater(run: () => void): void {
     this.#retryTimer?.cancel();
     this.#retryTimer = this.#ports.scheduler.after(RETRY_MS, run, false);
@@ -545,6 +574,14 @@ export class WriteAheadLog {
     this.#idle = [];
     for (const wake of idle) wake();
   }
+}
+
+function notForgotten(cause: SyncEngineError | undefined): SyncEngineError {
+  return new SyncEngineError(
+    'WAL_FAILED',
+    `The record is gone from memory, but the log could not forget it yet (${cause?.message ?? 'it is closed'}). It is tried again; after a crash the record may come back, then discard it again.`,
+    { outcome: 'indeterminate', context: { tier: 'wal' }, cause },
+  );
 }
 
 function asLogError(error: unknown): SyncEngineError {

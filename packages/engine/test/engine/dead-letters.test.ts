@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
 import { expect, test } from 'vitest';
-import { SyncEngine, SyncItem } from '#engine/index.js';
+import { SyncEngine, SyncEngineError, SyncItem } from '#engine/index.js';
 import { fileConfig, fileEngine, rejection, startedFakes, temporaryDirectory } from '../support/engines.js';
 import { FakeArchive } from '../support/fake-archive.js';
 import { settle } from '../support/manual-ports.js';
@@ -243,3 +243,29 @@ test.each([
   expect(await fourth.get('bad')).toBeUndefined();
   expect(await fourth.deadLetters.list()).toEqual([]);
 });
+
+// The promise waited for a log that had failed, or was closed, for ever.
+test.each(['fails', 'is closed'])(
+  'discarding one while the log %s ends, and says what is left to do',
+  async (how) => {
+    const fakes = await startedFakes({ batchFlushMs: 10 }, { archive: refusing() });
+    const { engine, store, ports } = fakes;
+    await engine.submit(bad());
+    await ports.clock.pass(100);
+    const open = store.hold();
+    if (how === 'fails')
+      store.failure = { error: new SyncEngineError('WAL_FAILED', 'fsync failed'), keep: false };
+    const discarded = rejection(engine.deadLetters.discard('bad'));
+    await ports.clock.pass(10);
+    const closed = how === 'fails' ? undefined : engine.shutdown({ deadlineMs: 1000 });
+    if (how === 'fails') open();
+    await ports.clock.pass(3000);
+    expect(await discarded).toMatchObject({ code: 'WAL_FAILED', outcome: 'indeterminate' });
+    open();
+    await closed;
+    if (how === 'fails') {
+      expect(store.records.size).toBe(0);
+      expect(await engine.get('bad')).toBeUndefined();
+    }
+  },
+);

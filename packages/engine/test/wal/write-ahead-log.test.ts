@@ -25,9 +25,15 @@ async function openedLog() {
     logged: (entry) => tell(entry, true),
     notLogged: (entry) => tell(entry, false),
     damaged: () => {},
+    spilledLost: () => {},
     statusChanged: () => {},
   };
-  const pending = { find: (id: string) => entries.get(id), dirty: entries.values() };
+  const pending = {
+    pending: (id: string) => entries.get(id),
+    spilledPosition: () => 0,
+    spilled: () => [],
+    dirty: entries.values(),
+  };
   const log = new WriteAheadLog(store, manualPorts(), pending, events);
   await log.open(OPTIONS);
   await log.load(() => {});
@@ -35,7 +41,7 @@ async function openedLog() {
   let version = 1;
   const append = (name: string, writes: number) => {
     for (let at = 0; at < writes; at++) {
-      const entry = new Entry(revision({ id: `${name}${at}`, version: version++ }));
+      const entry = new Entry(revision({ id: `${name}${at}`, version: version++ }), at, false);
       entry.dirty = true;
       entries.set(entry.id, entry);
       log.append(entry);
