@@ -4,23 +4,36 @@
  */
 import type { SyncEngineError } from '../base/errors.js';
 import type { AckLevel } from '../config/submit-options.js';
-import { changed, type Refusal, type Revision } from '../item/revision.js';
+import { changed, DEFAULT_STATE, type Refusal, type Revision } from '../item/revision.js';
 import type { BatchableItem, SyncItem } from '../item/sync-item.js';
 import { itemOf } from '../item/sync-item.js';
 import type { AckWaiter } from './ack-waiter.js';
+import { isWide } from './record.js';
 
 /**
  * Bytes of one entry beside id and content: the entry, its revision, its buffer's object, its places in queues.
  * Measured as growth of the process per item.
  */
 const ENTRY_OVERHEAD_BYTES = 560;
+/** Of a string beside its units. */
+const STRING_BYTES = 24;
 
 export function accountedBytes(revision: Revision): number {
-  return accountedSize(revision.id.length, revision.content.length);
+  return accountedSize(textBytes(revision), revision.content.length);
 }
 
-export function accountedSize(idLength: number, contentBytes: number): number {
-  return ENTRY_OVERHEAD_BYTES + idLength + contentBytes;
+export function accountedSize(textBytes: number, contentBytes: number): number {
+  return ENTRY_OVERHEAD_BYTES + textBytes + contentBytes;
+}
+
+/** What the texts of a revision take in V8's heap: one byte a unit, two where a unit needs them. */
+export function textBytes({ id, state, homeInstanceId, traceParent, traceState }: Revision): number {
+  let bytes = isWide(id) ? id.length * 2 : id.length;
+  if (state !== DEFAULT_STATE) bytes += STRING_BYTES + state.length * 2;
+  if (homeInstanceId !== undefined) bytes += STRING_BYTES + homeInstanceId.length * 2;
+  if (traceParent !== undefined) bytes += STRING_BYTES + traceParent.length * 2;
+  if (traceState !== undefined) bytes += STRING_BYTES + traceState.length * 2;
+  return bytes;
 }
 
 /**

@@ -13,7 +13,7 @@
 import { isNewer } from '../item/order.js';
 import type { Revision } from '../item/revision.js';
 import { itemOf, type SyncItem } from '../item/sync-item.js';
-import { accountedSize, Entry } from './entry.js';
+import { accountedSize, Entry, textBytes } from './entry.js';
 import { Evictor } from './eviction.js';
 import { type HashSeed, hashOfId, IdIndex, type SlotIds } from './id-index.js';
 import { Interned } from './interned.js';
@@ -130,6 +130,8 @@ export class MemoryCache implements SlabOwner, SlotIds {
   #spilledTaken = 0;
   #spilledBytes = 0;
   #waitingBytes = 0;
+  /** No spilled write is older; exact enough, and known without a walk. */
+  #spilledFrom = Number.POSITIVE_INFINITY;
   #objectBytes = 0;
   #evictions = 0;
   #pinnedOnly = false;
@@ -217,6 +219,11 @@ export class MemoryCache implements SlabOwner, SlotIds {
     return this.#spilledCount;
   }
 
+  /** A bound below which no write is spilled; infinite where none is. */
+  get spilledFrom(): number {
+    return this.#spilledCount === 0 ? Number.POSITIVE_INFINITY : this.#spilledFrom;
+  }
+
   /** Bytes of all writes that are not yet stored, wherever they are. */
   get waitingBytes(): number {
     return this.#waitingBytes;
@@ -246,10 +253,20 @@ export class MemoryCache implements SlabOwner, SlotIds {
     this.#evictToBudget();
   }
 
-  /** Whether nothing clean is kept, and nothing filled from lower tiers. */
+  /** Whether nothing clean is kept (`dropClean`), and nothing filled from lower tiers. */
   set pinnedOnly(pinnedOnly: boolean) {
     this.#pinnedOnly = pinnedOnly;
-    this.#evictToBudget();
+  }
+
+  /** Where nothing clean is to be kept: lets go of some of it. Whether there is more. */
+  dropClean(countMax: number): boolean {
+    if (!this.#pinnedOnly) return false;
+    for (let dropped = 0; dropped < countMax && this.dirtyCount < this.size; dropped++) {
+      const slot = this.#order.victim(this.#nowMs);
+      if (slot === -1) return false;
+      this.#evict(slot);
+    }
+    return this.dirtyCount < this.size;
   }
 
   // ── Reads ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -330,6 +347,13 @@ export class MemoryCache implements SlabOwner, SlotIds {
     return this.#numberAt(slot);
   }
 
+  /** Bytes of the content of the spilled write of the id, 0 where it is not spilled. */
+  spilledBytes(id: string): number {
+    const slot = this.#find(id);
+    if (slot === -1 || ((this.#flags[slot] as number) & FLAG_SPILLED) === 0) return 0;
+    return this.#accessCounts[slot] as number;
+  }
+
   /** Pending writes that are not spilled, in no order. */
   get dirty(): readonly Entry[] {
     return this.#dirty;
@@ -342,6 +366,27 @@ export class MemoryCache implements SlabOwner, SlotIds {
       const pending = this.#spilledAt(slot);
       if (pending.id.startsWith(prefix)) yield pending;
     }
+  }
+
+  /**
+   * Ids in slots from `from` on, up to `countMax` slots: of all that is pending, spilled or not, or, where
+   * `everything` is set, of all that `revisions` speaks of. `next`: where to go on, `undefined` at the end. An id
+   * that is pending throughout several calls keeps its slot, so it is met exactly once.
+   */
+  idsFrom(
+    from: number,
+    countMax: number,
+    everything: boolean,
+  ): { readonly ids: string[]; readonly next: number | undefined } {
+    const ids: string[] = [];
+    const end = Math.min(this.#slotsUsed, from + countMax);
+    for (let slot = from; slot < end; slot++) {
+      const flags = this.#flags[slot] as number;
+      const pending = (flags & (FLAG_PENDING | FLAG_SPILLED)) !== 0;
+      const clean = everything && !pending && this.#isClean(slot) && (flags & RECORD_NUMBER) === 0;
+      if (pending || clean) ids.push(this.#idAt(slot));
+    }
+    return { ids, next: end < this.#slotsUsed ? end : undefined };
   }
 
   /** Spilled writes with their positions in the log. */
@@ -443,9 +488,10 @@ export class MemoryCache implements SlabOwner, SlotIds {
   /** Only the log holds the content from now on. Only where `entry.spillable`. False where it cannot be done. */
   spill(entry: Entry): boolean {
     const { revision, slot, logPosition } = entry;
-    const state = this.#states.numberOf(revision.state);
     const flags = recordFlags(revision, false, logPosition);
-    if (state === -1 || recordBytes(revision, flags, false) > this.#slabs.recordBytesMax) return false;
+    if (recordBytes(revision, flags, false) > this.#slabs.recordBytesMax) return false;
+    const state = this.#states.use(revision.state);
+    if (state === -1) return false;
     this.#unpin(entry);
     if (entry.known) this.#order.removed(slot);
     this.#stateNumbers[slot] = state;
@@ -456,6 +502,8 @@ export class MemoryCache implements SlabOwner, SlotIds {
     // Of a spilled write nobody counts reads; the place says what the content would take.
     this.#accessCounts[slot] = revision.content.length;
     this.#spilledQueue.push(slot);
+    this.#spilledFrom =
+      this.#spilledCount === 0 ? revision.version : Math.min(this.#spilledFrom, revision.version);
     this.#spilledCount++;
     this.#spilledBytes += this.#spilledSize(slot);
     this.#waitingBytes += waitingSize(revision.id.length, revision.content.length);
@@ -678,6 +726,9 @@ export class MemoryCache implements SlabOwner, SlotIds {
     }
     const place = this.#places[slot] as number;
     if (place === -1) return;
+    this.#states.release(this.#stateNumbers[slot] as number);
+    if (((this.#flags[slot] as number) & FLAG_SPILLED) === 0)
+      this.#origins.release(this.#originNumbers[slot] as number);
     this.#slabs.free(place);
     this.#places[slot] = -1;
   }
@@ -739,21 +790,31 @@ export class MemoryCache implements SlabOwner, SlotIds {
     this.#flags[slot] = flags;
     this.#contentBytes[slot] = revision.content.length;
     let bytes = recordBytes(revision, flags, true);
-    const state = this.#states.numberOf(revision.state);
-    const origin = this.#origins.numberOf(revision.origin);
-    if (bytes > this.#slabs.recordBytesMax || state === -1 || origin === -1) {
+    if (bytes <= this.#slabs.recordBytesMax && this.#useTexts(slot, revision)) {
+      this.#writeRecord(slot, revision, flags, true, until);
+    } else {
       this.#objects[slot] = revision;
       bytes = largeBytes(revision);
       this.#objectBytes += bytes;
-    } else {
-      this.#stateNumbers[slot] = state;
-      this.#originNumbers[slot] = origin;
-      this.#writeRecord(slot, revision, flags, true, until);
     }
     if (known) {
       this.#order.resized(slot, bytes);
       this.#order.unpin(slot);
     } else this.#order.added(slot, (this.hashes[slot] as number) >>> 0, bytes);
+  }
+
+  /** False where there are too many different ones. */
+  #useTexts(slot: number, { state, origin }: Revision): boolean {
+    const stateNumber = this.#states.use(state);
+    if (stateNumber === -1) return false;
+    const originNumber = this.#origins.use(origin);
+    if (originNumber === -1) {
+      this.#states.release(stateNumber);
+      return false;
+    }
+    this.#stateNumbers[slot] = stateNumber;
+    this.#originNumbers[slot] = originNumber;
+    return true;
   }
 
   #writeRecord(slot: number, revision: Revision, flags: number, withContent: boolean, number: number): void {
@@ -833,7 +894,7 @@ export class MemoryCache implements SlabOwner, SlotIds {
   }
 
   #evictToBudget(): void {
-    while (this.bytes > this.#bytesMax || (this.#pinnedOnly && this.dirtyCount < this.size)) {
+    while (this.bytes > this.#bytesMax) {
       if (this.#slabs.fragmented) {
         this.#slabs.compact();
         continue;
@@ -855,8 +916,8 @@ function grown<T extends { set(source: T): void }>(old: T, array: T): T {
   return array;
 }
 
-function largeBytes({ id, content }: Revision): number {
-  return LARGE_OVERHEAD_BYTES + id.length * 2 + content.length;
+function largeBytes(revision: Revision): number {
+  return LARGE_OVERHEAD_BYTES + textBytes(revision) + revision.content.length;
 }
 
 /** About what a write takes in the log. */

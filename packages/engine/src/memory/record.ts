@@ -206,7 +206,8 @@ function contentStart(flags: number, source: Buffer, start: number): number {
   return start + ID_HEAD_BYTES + (flags & RECORD_WIDE ? units * 2 : units);
 }
 
-function isWide(id: string): boolean {
+/** Whether a unit of the text is above 255. */
+export function isWide(id: string): boolean {
   for (let at = 0; at < id.length; at++) if (id.charCodeAt(at) > 255) return true;
   return false;
 }

@@ -74,7 +74,10 @@ describe('what a slot gives back', () => {
       for (let at = 0; at < 5; at++) cache.read('old');
       if (how === 'forget') cache.forget('old');
       else if (how === 'drop') cache.drop(cache.write(of('old', 2)));
-      else cache.pinnedOnly = true;
+      else {
+        cache.pinnedOnly = true;
+        cache.dropClean(10);
+      }
       cache.pinnedOnly = false;
       // Its slot is used again.
       cache.settle(cache.write(of('new', 3)));
@@ -303,4 +306,49 @@ test('whatever happens, an id is in one place, the newest is answered, and the s
     if (kinds.length === 0)
       expect([cache.hotBytes, cache.waitingBytes, cache.pinnedBytes]).toEqual([0, 0, 0]);
   }
+});
+
+describe('states', () => {
+  // Each was kept for ever: 65,536 different ones filled a small budget, and nothing could be spilled any more.
+  test('are forgotten with the last item that has them', () => {
+    const cache = new MemoryCache(4 * 1024 * 1024);
+    for (let at = 1; at <= 70_000; at++) {
+      const id = `id${at % 50}`;
+      cache.settle(cache.write(revision({ id, version: at, state: `state ${at}` })));
+      if (at % 3 === 0) cache.forget(id);
+      if (at % 5 === 0 && !cache.isPending(id))
+        cache.spill(logged(cache.write(revision({ id, version: at + 0.5, state: `spilled ${at}` })), at));
+      if (at % 7 === 0) cache.dropSpilled(id, cache.spilledPosition(id));
+    }
+    expect(
+      cache.spill(logged(cache.write(revision({ id: 'last', version: 1, state: 'a new one' })), 80_000)),
+    ).toBe(true);
+    expect(cache.bytes).toBeLessThan(200_000);
+  });
+
+  test('of spilled and clean items stay what they were while others come and go', () => {
+    const cache = new MemoryCache(4 * 1024 * 1024);
+    cache.spill(logged(cache.write(revision({ id: 'spilled', version: 1, state: 'mine' })), 5));
+    cache.settle(cache.write(revision({ id: 'clean', version: 1, state: 'mine' })));
+    for (let at = 0; at < 300; at++) {
+      cache.settle(
+        cache.write(revision({ id: 'other', version: at + 2, state: at % 2 ? 'mine' : `s${at}` })),
+      );
+      cache.forget('other');
+    }
+    expect([...cache.pendings('')]).toMatchObject([{ id: 'spilled', state: 'mine' }]);
+    expect(newestOf(cache, 'clean').state).toBe('mine');
+  });
+});
+
+test('texts beside the content count towards the budget', () => {
+  const cache = new MemoryCache(16 * 1024 * 1024);
+  const plain = cache.write(revision({ id: 'plain', version: 1 })).sizeBytes;
+  for (const text of ['traceState', 'traceParent', 'homeInstanceId', 'state'] as const) {
+    const entry = cache.write(revision({ id: 'plain', version: 2, [text]: 'x'.repeat(500) }));
+    expect(entry.sizeBytes).toBeGreaterThanOrEqual(plain + 500);
+  }
+  expect(cache.write(revision({ id: 'Ā'.repeat(500), version: 1 })).sizeBytes).toBeGreaterThanOrEqual(
+    plain + 990,
+  );
 });
