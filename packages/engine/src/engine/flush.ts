@@ -68,11 +68,14 @@ export interface FlusherParts {
   readonly stored: (writes: readonly Revision[], result: ApplyResult) => void;
   /** Entries turned clean: there is room. */
   readonly settled: () => void;
-  /** Makes a write anew from the row that SQL holds. Rejects where SQL cannot be asked. */
-  readonly redo: (entry: Entry, refused: Revision) => Promise<void>;
+  /**
+   * Makes a write anew from the row that SQL holds. `again`: that row has gone since, the same write goes once more.
+   * Rejects where SQL cannot be asked.
+   */
+  readonly redo: (entry: Entry, refused: Revision) => Promise<'again' | 'done'>;
   readonly ports: SystemPorts;
-  /** A batch failed; nobody waits for this error itself. */
-  readonly failed: (error: SyncEngineError) => void;
+  /** Something failed and is tried again; nobody waits for this error itself. */
+  readonly failed: (error: SyncEngineError, what: string) => void;
   /** Told how each batch fares. */
   readonly observe?: (writes: readonly Revision[]) => FlushObserver | undefined;
 }
@@ -109,6 +112,7 @@ export class Flusher {
   #underWay = 0;
   #ageTimer: Timer | undefined;
   #retryTimer: Timer | undefined;
+  #refillTimer: Timer | undefined;
   #stopped = false;
   #whenDrained: (() => void)[] = [];
 
@@ -248,6 +252,7 @@ export class Flusher {
     this.#stopped = true;
     this.#ageTimer?.cancel();
     this.#retryTimer?.cancel();
+    this.#refillTimer?.cancel();
     this.#wakeDrained();
   }
 
@@ -300,7 +305,8 @@ export class Flusher {
   /** Brings spilled writes back while the backlog is short and memory has room, or where nothing else is left to do. */
   #refill(): void {
     const { memory, archive, spill } = this.#parts;
-    if (spill === undefined || this.#refilling || !archive.available) return;
+    if (spill === undefined || this.#refilling || this.#refillTimer !== undefined) return;
+    if (!archive.available) return;
     const waiting = this.#backlog.count + this.#returned.count + this.#live.count;
     if (waiting >= this.#config.walDrainBatchSize) return;
     if (memory.pinnedBytes > memory.bytesMax * SPILL_TO && waiting + this.#underWay > 0) return;
@@ -313,19 +319,29 @@ export class Flusher {
     }
     this.#refilling = true;
     spill.refill(this.#refs).then(
-      (entries) => {
+      ({ entries, lost }) => {
         this.#refilling = false;
         this.#refs = [];
         for (const entry of entries) {
           this.addToBacklog(entry);
           this.replacedSpilled(entry);
         }
+        if (lost.length > 0) this.#failSpillBarriers(lost);
         this.#spilledTaken();
         this.pump();
       },
       (error: unknown) => {
+        // The log's trouble: what memory holds goes on to SQL meanwhile.
         this.#refilling = false;
-        this.#retryLater(error);
+        if (this.#stopped) return;
+        this.#parts.failed(
+          asError(error),
+          'Spilled writes could not be read from the log, and will be again',
+        );
+        this.#refillTimer = this.#retryTimerOf(() => {
+          this.#refillTimer = undefined;
+          this.pump();
+        });
       },
     );
   }
@@ -462,8 +478,10 @@ export class Flusher {
       return;
     }
     this.#parts.redo(entry, revision).then(
-      () => {
+      (fate) => {
         if (entry.flushingVersion === revision.version) entry.flushingVersion = 0;
+        // Not before: an entry that is on its way is passed over, and would then wait nowhere.
+        if (fate === 'again') this.add(entry);
         if (this.#isDrained) this.#wakeDrained();
       },
       (error: unknown) => this.#putBack([entry], [revision], error),
@@ -484,18 +502,28 @@ export class Flusher {
 
   #retryLater(error: unknown): void {
     if (this.#stopped) return;
-    this.#parts.failed(
-      error instanceof SyncEngineError
-        ? error
-        : new SyncEngineError('TIER_UNAVAILABLE', `A batch failed: ${messageOf(error)}`, { cause: error }),
-    );
+    this.#parts.failed(asError(error), 'A batch could not be stored and will be tried again');
     // With the breaker open the next attempt comes with its closing; before that, after a short wait.
-    const { scheduler, random } = this.#parts.ports;
-    const wait = retryDelayMs(RETRY_PRESETS.batchWrite, 0, random.number());
-    this.#retryTimer ??= scheduler.after(wait, () => {
+    this.#retryTimer ??= this.#retryTimerOf(() => {
       this.#retryTimer = undefined;
       this.pump();
     });
+  }
+
+  #retryTimerOf(run: () => void): Timer {
+    const { scheduler, random } = this.#parts.ports;
+    return scheduler.after(retryDelayMs(RETRY_PRESETS.batchWrite, 0, random.number()), run);
+  }
+
+  /** Writes that the log cannot give back will not be stored: who waits for all of them has to know. */
+  #failSpillBarriers(lost: readonly string[]): void {
+    const error = new SyncEngineError(
+      'CORRUPTION',
+      `${lost.length} acknowledged writes could not be read back from the log, so they cannot be stored. Their ids are refused with CORRUPTION until they are written again; healthCheck() counts them.`,
+      { context: { tier: 'wal', id: lost[0] as string, operation: 'flush' } },
+    );
+    for (const barrier of this.#spillBarriers.keys()) barrier.fail(error);
+    this.#spillBarriers.clear();
   }
 
   #wakeDrained(): void {
@@ -507,6 +535,11 @@ export class Flusher {
 
 const TOO_OLD =
   'it is older than what the archive remembers of deletes, and the id has no row: it may have been deleted since';
+
+function asError(error: unknown): SyncEngineError {
+  if (error instanceof SyncEngineError) return error;
+  return new SyncEngineError('TIER_UNAVAILABLE', `A batch failed: ${messageOf(error)}`, { cause: error });
+}
 
 /** Whether the entry's newest revision still has to reach SQL. */
 function isUnstored(entry: Entry): boolean {

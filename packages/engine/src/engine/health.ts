@@ -87,7 +87,7 @@ function* warningsOf(facts: HealthFacts): Generator<string> {
       facts.logStatus === 'open'
         ? 'in the log, safe from a crash'
         : 'in memory only: a crash would lose them';
-    yield `SQL is not reachable (${archive.lastError ?? 'not connected'}). ${waiting} ${safety}; ${facts.filter?.trust === 'trusted' ? 'ids that neither memory nor the filter knows about are refused' : 'ids that are not in memory are refused'}, not called missing. It is probed every second.`;
+    yield `SQL is not reachable${durationOf(archive.failingForMs)} (${archive.lastError ?? 'not connected'}). ${waiting} ${safety}; ${facts.filter?.trust === 'trusted' ? 'ids that neither memory nor the filter knows about are refused' : 'ids that are not in memory are refused'}, not called missing. It is probed every second.`;
   }
   yield* archive?.warnings ?? [];
   if (facts.logStatus === 'full') {
@@ -110,4 +110,12 @@ function* warningsOf(facts: HealthFacts): Generator<string> {
     const queue = throttled > 0 ? ` ${throttled} writers are held.` : '';
     yield `Backpressure is at ${backpressure.name}: what SQL has not taken fills ${Math.round(pressure.ratio * 100)} % of ${pressure.limit}. ${backpressure.description}${queue} ${waiting}.`;
   }
+}
+
+/** How long, for who has just been woken up. */
+function durationOf(ms: number | undefined): string {
+  if (ms === undefined) return '';
+  if (ms < 120_000) return `, for ${Math.max(1, Math.round(ms / 1000))} s now`;
+  if (ms < 7_200_000) return `, for ${Math.round(ms / 60_000)} minutes now`;
+  return `, for ${Math.round(ms / 3_600_000)} hours now`;
 }

@@ -40,6 +40,8 @@ import { WritePath } from './write-path.js';
 const MAINTENANCE_MS = 1000;
 /** Slots looked at for cache-only items that are over, a second: 0.1 ms. */
 const SWEPT_A_ROUND = 10_000;
+/** Clean entries let go of in one turn of the event loop, a few milliseconds. */
+const DROPPED_AT_ONCE = 5000;
 const COLLECT_MS = 60_000;
 const COLLECT_AT_ONCE = 1000;
 /** Of the states that an operator wants to know of; the others are for who looks closer. */
@@ -123,6 +125,7 @@ export class EngineRuntime {
       damaged: this.damaged,
       corrupt: (id) => this.corrupt('sql', id),
       spilled: (ids) => this.spill?.getMany(ids) ?? Promise.resolve([]),
+      scheduler: this.ports.scheduler,
     });
     this.flusher = this.#makeFlusher();
     this.reads = new ReadPath({
@@ -368,6 +371,7 @@ export class EngineRuntime {
     this.#keepMark();
     this.memory.sweep(SWEPT_A_ROUND);
     this.memory.pace();
+    this.#dropClean();
     this.#writes?.relieved();
     this.filter?.maintain();
     void this.#verifyLetters();
@@ -411,8 +415,7 @@ export class EngineRuntime {
       lowest = Math.min(lowest, revision.version - 1);
       if (loggedVersion > 0) lowest = Math.min(lowest, loggedVersion - 1);
     }
-    for (const { version } of this.memory.spilled()) lowest = Math.min(lowest, version - 1);
-    return lowest;
+    return Math.min(lowest, this.memory.spilledFrom - 1);
   }
 
   /** Resolves at the next commit to SQL, or when the engine closes. */
@@ -479,8 +482,14 @@ export class EngineRuntime {
       this.ports.logger.warn(fields, message);
     else this.ports.logger.info(fields, message);
     this.memory.pinnedOnly = level.rank >= BackpressureLevel.Emergency.rank;
+    this.#dropClean();
     this.telemetry.backpressure(level, previous);
     this.emitter.emit('backpressure', { level, previous, pressure: ratio });
+  }
+
+  /** From Emergency on nothing clean is kept: it goes in portions, since there may be millions. */
+  #dropClean(): void {
+    if (this.memory.dropClean(DROPPED_AT_ONCE)) this.ports.scheduler.soon(() => this.#dropClean());
   }
 
   corrupt(tier: 'memory' | 'wal' | 'sql', id: string | undefined): void {
@@ -642,12 +651,13 @@ export class EngineRuntime {
   }
 
   /** A write was made from something else than what SQL holds: it is made anew from that. */
-  async #redo(entry: Entry, refused: Revision): Promise<void> {
+  async #redo(entry: Entry, refused: Revision): Promise<'again' | 'done'> {
     const [row] = await (this.archive as GuardedArchive).getMany([refused.id]);
     if (row instanceof SyncEngineError) throw row;
-    if (entry.revision !== refused || !entry.dirty) return;
-    if (row === undefined) this.flusher?.add(entry);
-    else if (!this.writes.redo(entry, refused, row)) this.flusher?.lose(entry, refused);
+    if (entry.revision !== refused || !entry.dirty) return 'done';
+    if (row === undefined) return 'again';
+    if (!this.writes.redo(entry, refused, row)) this.flusher?.lose(entry, refused);
+    return 'done';
   }
 
   #makeFlusher(): Flusher | undefined {
@@ -669,7 +679,7 @@ export class EngineRuntime {
       settled: () => this.#writes?.relieved(),
       redo: (entry, refused) => this.#redo(entry, refused),
       ports: this.ports,
-      failed: (error) => this.#report(error, 'A batch could not be stored and will be tried again'),
+      failed: (error, what) => this.#report(error, what),
       observe: (writes) => this.telemetry.flush(writes),
     });
   }

@@ -6,10 +6,11 @@
  * of ids behind a cursor, so an item that exists throughout a scan is met exactly once, whoever else writes.
  */
 import { SyncEngineError } from '../base/errors.js';
-import { compareIds } from '../item/id-order.js';
+import { compareIds, mergeRuns } from '../item/id-order.js';
 import { isNewer } from '../item/order.js';
 import type { Revision } from '../item/revision.js';
 import type { MemoryCache, Pending } from '../memory/memory-cache.js';
+import type { Scheduler } from '../ports/ports.js';
 import type { RowPage, RowRange } from '../storage/archive-store.js';
 import type { GuardedArchive } from '../storage/guarded-archive.js';
 import type { DamagedIds } from './damaged-ids.js';
@@ -22,7 +23,13 @@ export interface ScanParts {
   readonly corrupt: (id: string) => void;
   /** Reads spilled writes from the log; what it has released meanwhile is left out. */
   readonly spilled: (ids: readonly string[]) => Promise<Revision[]>;
+  readonly scheduler: Scheduler;
 }
+
+/** Slots looked at in one turn of the event loop. */
+const WALKED_AT_ONCE = 10_000;
+/** Content of spilled writes that one page may bring; a page with less than was asked for is not the last. */
+const SPILLED_BYTES_A_PAGE = 16 * 1024 * 1024;
 
 export class Scans {
   readonly #parts: ScanParts;
@@ -67,8 +74,8 @@ export class Scans {
 export class Scan {
   readonly #range: RowRange;
   readonly #parts: ScanParts;
-  /** Ids that were pending when the walk began, in byte order. */
-  readonly #pending: string[];
+  /** Ids that were pending when the walk began, in byte order; `undefined` before the first page. */
+  #captured: readonly string[] | undefined;
   #at = 0;
   #after: string | undefined;
   #ended = false;
@@ -77,13 +84,28 @@ export class Scan {
     this.#range = range;
     this.#after = after;
     this.#parts = parts;
-    const { memory, archive } = parts;
-    this.#pending = [];
-    for (const { id } of archive === undefined ? memory.revisions() : memory.pendings(range.prefix)) {
-      if (id.startsWith(range.prefix) && (after === undefined || compareIds(id, after) > 0))
-        this.#pending.push(id);
+  }
+
+  get #pending(): readonly string[] {
+    return this.#captured ?? [];
+  }
+
+  /** In portions: there may be millions of ids, and the event loop goes on. */
+  async #captureIds(): Promise<readonly string[]> {
+    const { memory, archive, scheduler } = this.#parts;
+    const pause = (): Promise<void> => new Promise((resolve) => scheduler.soon(resolve));
+    const { prefix } = this.#range;
+    const runs: string[][] = [];
+    for (let from: number | undefined = 0; from !== undefined; ) {
+      const { ids, next } = memory.idsFrom(from, WALKED_AT_ONCE, archive === undefined);
+      const run = ids.filter(
+        (id) => id.startsWith(prefix) && (this.#after === undefined || compareIds(id, this.#after) > 0),
+      );
+      if (run.length > 0) runs.push(run.sort(compareIds));
+      from = next;
+      if (from !== undefined) await pause();
     }
-    this.#pending.sort(compareIds);
+    return mergeRuns(runs, WALKED_AT_ONCE, pause);
   }
 
   get ended(): boolean {
@@ -96,6 +118,7 @@ export class Scan {
    */
   async next(limit: number): Promise<Revision[]> {
     if (this.#ended) return [];
+    this.#captured ??= await this.#captureIds();
     const { archive } = this.#parts;
     const captured = await this.#capture(limit);
     if (archive === undefined) {
@@ -119,11 +142,15 @@ export class Scan {
     const captured = new Map<string, Revision>();
     const { memory, archive } = this.#parts;
     const spilled: string[] = [];
+    let bytes = 0;
     for (let taken = 0; taken < limit && this.#at < this.#pending.length; taken++) {
+      if (bytes > SPILLED_BYTES_A_PAGE) break;
       const id = this.#pending[this.#at++] as string;
       const newest = memory.newest(id);
-      if (newest === 'spilled') spilled.push(id);
-      else if (newest !== 'absent' && (archive === undefined || memory.isPending(id)))
+      if (newest === 'spilled') {
+        spilled.push(id);
+        bytes += memory.spilledBytes(id);
+      } else if (newest !== 'absent' && (archive === undefined || memory.isPending(id)))
         captured.set(id, newest);
     }
     // Before SQL is read: what the log has released by then, SQL shows.

@@ -25,7 +25,9 @@ export const SPILL_TO = 0.4;
 const KEPT_SHARE = 0.05;
 /** Entries looked at in one turn of the event loop. */
 const LOOKED_AT_MAX = 2000;
-const POSITIONS_PER_READ_MAX = 1000;
+/** Of one read: the log's thread commits nothing meanwhile. */
+const RECORDS_PER_READ_MAX = 1000;
+const BYTES_PER_READ_MAX = 4 * 1024 * 1024;
 
 export interface SpillParts {
   readonly memory: MemoryCache;
@@ -45,6 +47,7 @@ export interface SpillParts {
 /** One record that reads wait for. */
 interface Waiting {
   readonly position: number;
+  readonly bytes: number;
   readonly resolve: (record: LoadedRecord | DamagedRecord | undefined) => void;
   readonly reject: (error: SyncEngineError) => void;
 }
@@ -78,7 +81,7 @@ export class Spill {
     for (;;) {
       const position = memory.spilledPosition(id);
       if (position === 0) return this.#parts.get(id);
-      const record = await this.#record(position);
+      const record = await this.#record(position, memory.spilledBytes(id));
       if (memory.spilledPosition(id) !== position) continue;
       const revision = intact(record, id);
       if (revision !== undefined) return revision.deleted ? undefined : itemOf(revision);
@@ -99,7 +102,7 @@ export class Spill {
           if (typeof newest === 'object' && memory.isPending(id)) found.push(newest);
           return;
         }
-        const revision = intact(await this.#record(position), id);
+        const revision = intact(await this.#record(position, memory.spilledBytes(id)), id);
         if (revision !== undefined && revision.version === memory.versionOf(id)) {
           found.push(revision);
           return;
@@ -112,22 +115,26 @@ export class Spill {
   }
 
   /**
-   * Brings spilled writes back, the longest spilled first.
+   * Brings spilled writes back, the longest spilled first; `lost`: ids whose records are damaged.
    * @throws what the log throws; then nothing came back.
    */
-  async refill(refs: readonly SpilledRef[]): Promise<Entry[]> {
+  async refill(refs: readonly SpilledRef[]): Promise<{ readonly entries: Entry[]; readonly lost: string[] }> {
     const { memory, log } = this.#parts;
     const records = await this.#within(log.read(refs.map((ref) => ref.position)));
     const entries: Entry[] = [];
+    const lost: string[] = [];
     for (let at = 0; at < refs.length; at++) {
       const ref = refs[at] as SpilledRef;
       if (memory.spilledPosition(ref.id) !== ref.position) continue;
       const revision = intact(records[at], ref.id);
       const entry = revision === undefined ? undefined : memory.unspill(revision, ref.position);
       if (entry !== undefined) entries.push(entry);
-      else this.#lost(ref);
+      else {
+        this.#lost(ref);
+        lost.push(ref.id);
+      }
     }
-    return entries;
+    return { entries, lost };
   }
 
   /** Share of memory or of the heap, whichever is fuller, that what is not stored takes. */
@@ -168,18 +175,25 @@ export class Spill {
   }
 
   /** Reads of one turn go to the log together. */
-  #record(position: number): Promise<LoadedRecord | DamagedRecord | undefined> {
+  #record(position: number, bytes: number): Promise<LoadedRecord | DamagedRecord | undefined> {
     return new Promise((resolve, reject) => {
-      if (this.#waiting.length === 0) this.#parts.ports.scheduler.soon(() => this.#send());
-      this.#waiting.push({ position, resolve, reject });
+      if (this.#waiting.length === 0) this.#parts.ports.scheduler.soon(() => void this.#send());
+      this.#waiting.push({ position, bytes, resolve, reject });
     });
   }
 
-  #send(): void {
+  /** In portions, one after the other: each has its own deadline, and reads of other turns come in between. */
+  async #send(): Promise<void> {
     const waiting = this.#waiting;
     this.#waiting = [];
-    for (let at = 0; at < waiting.length; at += POSITIONS_PER_READ_MAX) {
-      void this.#read(waiting.slice(at, at + POSITIONS_PER_READ_MAX));
+    for (let from = 0; from < waiting.length; ) {
+      let end = from;
+      for (let bytes = 0; end < waiting.length && end - from < RECORDS_PER_READ_MAX; end++) {
+        bytes += (waiting[end] as Waiting).bytes;
+        if (bytes > BYTES_PER_READ_MAX && end > from) break;
+      }
+      await this.#read(waiting.slice(from, end));
+      from = end;
     }
   }
 

@@ -28,3 +28,34 @@ export function bytesBehind(prefix: string): Buffer | undefined {
   bytes[last] = (bytes[last] as number) + 1;
   return bytes;
 }
+
+/**
+ * Sorted runs of ids as one, each id once. Pauses after every `atOnce` ids, so that millions
+ * of them do not hold up the event loop.
+ */
+export async function mergeRuns(
+  runs: readonly (readonly string[])[],
+  atOnce: number,
+  pause: () => Promise<void>,
+): Promise<readonly string[]> {
+  let level = runs;
+  let merged = 0;
+  while (level.length > 1) {
+    const next: (readonly string[])[] = [];
+    for (let at = 0; at < level.length; at += 2) {
+      const left = level[at] as readonly string[];
+      const right = level[at + 1] ?? [];
+      const both: string[] = [];
+      for (let l = 0, r = 0; l < left.length || r < right.length; ) {
+        const order =
+          l === left.length ? 1 : r === right.length ? -1 : compareIds(left[l] as string, right[r] as string);
+        both.push((order <= 0 ? left[l++] : right[r++]) as string);
+        if (order === 0) r++;
+        if (++merged % atOnce === 0) await pause();
+      }
+      next.push(both);
+    }
+    level = next;
+  }
+  return level[0] ?? [];
+}

@@ -16,6 +16,8 @@ export interface BackendHealth {
   readonly circuit: CircuitState;
   /** The last failure, until it is connected anew. */
   readonly lastError?: string;
+  /** For how long it has not been answering, milliseconds: since the first failure after the last answer. */
+  readonly failingForMs?: number;
 }
 
 /** What the checker asks. Each rejects where the backend does not answer; each has a deadline of its own. */
@@ -44,6 +46,8 @@ export class BackendHealthChecker {
   #connected = false;
   #latencyMs: number | undefined;
   #lastError: unknown;
+  /** Monotonic; `undefined` while it answers. */
+  #failingSinceMs: number | undefined;
   #timer: Timer | undefined;
   #probing = false;
   #stopped = false;
@@ -63,6 +67,9 @@ export class BackendHealthChecker {
       circuit: this.#circuit.state,
       ...(this.#latencyMs === undefined ? undefined : { latencyMs: this.#latencyMs }),
       ...(this.#lastError === undefined ? undefined : { lastError: messageOf(this.#lastError) }),
+      ...(this.#failingSinceMs === undefined
+        ? undefined
+        : { failingForMs: this.#clock.monotonic() - this.#failingSinceMs }),
     };
   }
 
@@ -83,17 +90,21 @@ export class BackendHealthChecker {
     this.#latencyMs = this.#clock.monotonic() - started;
     this.#connected = true;
     this.#lastError = undefined;
+    this.#failingSinceMs = undefined;
     return value;
   }
 
   /** A call was answered after `ms`. */
   answered(ms: number): void {
     this.#latencyMs = ms;
+    this.#failingSinceMs = undefined;
   }
 
   /** A call failed. */
   failed(error: unknown): void {
-    if (!this.#stopped) this.#lastError = error;
+    if (this.#stopped) return;
+    this.#lastError = error;
+    this.#failingSinceMs ??= this.#clock.monotonic();
   }
 
   /** To be called with each new state of the breaker. */

@@ -30,6 +30,25 @@ test('the breaker opens, writes wait in the log, and are drained within 2 s of r
   expect(engine.walStats()).toMatchObject({ pendingItems: 0, draining: false });
 });
 
+test('health says for how long SQL has not answered', async () => {
+  const { engine, archive, ports } = await startedFakes();
+  archive.down = true;
+  for (let at = 0; at < 5; at++) await rejection(engine.get(`id${at}`));
+  await ports.clock.pass(90_000);
+  const sick = await engine.healthCheck();
+  expect(sick.sql?.failingForMs).toBeGreaterThanOrEqual(90_000);
+  expect(sick.warnings[0]).toContain('SQL is not reachable, for 90 s now (');
+  await ports.clock.pass(3_600_000);
+  expect((await engine.healthCheck()).warnings[0]).toContain('for 62 minutes now');
+  await ports.clock.pass(36_000_000);
+  expect((await engine.healthCheck()).warnings[0]).toContain('for 11 hours now');
+  archive.down = false;
+  await ports.clock.pass(2000);
+  const well = await engine.healthCheck();
+  expect(well.sql?.failingForMs).toBeUndefined();
+  expect(well.warnings.join()).not.toContain('not reachable');
+});
+
 test('a live write does not wait behind the backlog', async () => {
   const { engine, archive, ports } = await startedFakes({
     batchFlushCount: 10,

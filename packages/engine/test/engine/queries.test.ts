@@ -241,6 +241,26 @@ describe('setState', () => {
     expect(await engine.get('a')).toBeUndefined();
   });
 
+  // The write that is to go once more was passed over as being on its way, and then waited nowhere.
+  test('on a base that SQL says is another one, and then not to be there, it is applied once more', async () => {
+    const { engine, archive, ports } = await startedFakes({ batchFlushCount: 1 });
+    await engine.submit(new SyncItem('a', 'first'), { ack: 'stored' });
+    await ports.clock.pass(5);
+    const row = archive.rows.get('a');
+    if (row === undefined) throw new Error('Nothing was stored.');
+    archive.rows.set('a', { ...row, version: row.version + 1 });
+    const getMany = archive.getMany.bind(archive);
+    archive.getMany = async (ids) => {
+      archive.rows.delete('a');
+      return getMany(ids);
+    };
+    const changing = engine.setState('a', 'done', { ack: 'stored' });
+    await ports.clock.pass(1000);
+    expect(await changing).toMatchObject({ ack: 'stored' });
+    expect(archive.rows.get('a')?.state).toBe('done');
+    await engine.flush();
+  });
+
   test('on a pending put it has no condition, on a pending change of state the same one', async () => {
     const { engine, archive, ports } = await startedFakes({ batchFlushMs: 10 });
     archive.hold('apply');

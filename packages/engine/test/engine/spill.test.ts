@@ -258,3 +258,101 @@ test('a scan finds a spilled item whose record is replaced while it is read', as
   expect(seen).toHaveLength(ITEMS);
   release();
 });
+
+// All records of a page were asked for at once: a page of large items missed the deadline of one read every time.
+test('large spilled items are read in portions, each with a deadline of its own, and pages of them end early', async () => {
+  const fakes = await startedFakes({ l1MaxBytes: 24 * 1024 * 1024 });
+  const { engine, archive, store, ports } = fakes;
+  archive.down = true;
+  await rejection(engine.get('probe'));
+  const bytes = 1024 * 1024;
+  for (let at = 0; at < 30; at++) {
+    await engine.submit(new SyncItem(`large.${String(at).padStart(2, '0')}`, Buffer.alloc(bytes, at)));
+  }
+  expect(engine.l1Stats().spilledItems).toBeGreaterThan(10);
+  const read = store.read.bind(store);
+  const portions: number[] = [];
+  store.read = async (positions) => {
+    portions.push(positions.length);
+    await new Promise<void>((resolve) => ports.clock.after(1500, resolve));
+    return read(positions);
+  };
+  const ids = Array.from({ length: 30 }, (_, at) => `large.${String(at).padStart(2, '0')}`);
+  const reading = engine.getMany(ids);
+  await ports.clock.pass(60_000);
+  expect((await reading).map((one) => one?.content[7])).toEqual(ids.map((_, at) => at));
+  expect(Math.max(...portions)).toBeLessThanOrEqual(4);
+
+  archive.down = false;
+  archive.hold('apply');
+  store.read = read;
+  await ports.clock.pass(1100);
+  portions.length = 0;
+  const sizes: number[] = [];
+  const scan = (engine as unknown as { scanPrefix: (prefix: string) => AsyncIterable<SyncItem> }).scanPrefix(
+    'large.',
+  );
+  for await (const one of scan) sizes.push(one.sizeBytes);
+  expect(sizes).toEqual(ids.map(() => bytes));
+});
+
+// The batch of what had failed to come back was named, and live batches waited with it.
+test('while the log cannot give back what is spilled, what memory holds goes on to SQL, and the cause is named', async () => {
+  const { engine, archive, store, ports } = await spilling();
+  const errors: string[] = [];
+  engine.on('error', (error) => errors.push(error.code));
+  const read = store.read.bind(store);
+  store.read = () => Promise.reject(new SyncEngineError('WAL_FAILED', 'the disk is slow'));
+  archive.down = false;
+  await ports.clock.pass(3000);
+  const stored = archive.rows.size;
+  expect(stored).toBeGreaterThan(100);
+  const receipt = engine.submit(new SyncItem('live', 'x'), { ack: 'stored' });
+  await ports.clock.pass(100);
+  expect((await receipt).ack).toBe('stored');
+  expect(new Set(errors)).toEqual(new Set(['WAL_FAILED']));
+  const said = ports.logger.lines.filter((line) => line.message.includes('the disk is slow'));
+  expect(said.length).toBeGreaterThan(0);
+  for (const line of said) expect(line.message).toContain('Spilled writes could not be read from the log');
+  store.read = read;
+  await ports.clock.pass(10_000);
+  expect(archive.rows.size).toBe(ITEMS + 1);
+});
+
+test('flush() does not call done what the log cannot give back', async () => {
+  const fakes = await spilling();
+  const { engine, archive, store, ports } = fakes;
+  const id = spilledId(fakes);
+  for (const [position, record] of store.records) if (record.id === id) store.records.delete(position);
+  archive.down = false;
+  const release = archive.hold('apply');
+  await ports.clock.pass(1100);
+  const flushed = rejection(engine.flush());
+  release();
+  await ports.clock.pass(10_000);
+  expect(await flushed).toMatchObject({ code: 'CORRUPTION', context: { id } });
+  expect(archive.rows.size).toBe(ITEMS - 1);
+});
+
+test('a scan of more ids than are looked at in one turn meets each of them once, whatever comes back meanwhile', async () => {
+  const { engine, archive, ports } = await startedFakes({ l1MaxBytes: 8 * 1024 * 1024 });
+  archive.down = true;
+  await rejection(engine.get('probe'));
+  const items = 25_000;
+  const idOf = (at: number): string => `${at % 7}.${at}`;
+  for (let from = 0; from < items; from += 1000) {
+    const batch = Array.from({ length: 1000 }, (_, at) => new SyncItem(idOf(from + at), Buffer.alloc(200)));
+    expect((await engine.submitMany(batch)).failed).toBe(0);
+  }
+  expect(engine.l1Stats().spilledItems).toBeGreaterThan(1000);
+  archive.down = false;
+  const seen: string[] = [];
+  const scan = (async () => {
+    for await (const one of engine.scanPrefix('')) seen.push(one.id);
+  })();
+  await ports.clock.pass(10_000);
+  await scan;
+  expect(seen).toHaveLength(items);
+  expect(new Set(seen).size).toBe(items);
+  expect(archive.rows.size).toBe(items);
+});
