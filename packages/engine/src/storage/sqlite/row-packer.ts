@@ -3,6 +3,7 @@
  */
 import type { SyncEngineError } from '../../base/errors.js';
 import { appendHash, checksum, encodeEnvelope, envelopeBytesMax } from '../../item/envelope.js';
+import { ORIGIN_BYTES } from '../../item/origin.js';
 import type { ContentTypeName, Revision } from '../../item/revision.js';
 
 export const COLUMNS =
@@ -23,6 +24,26 @@ export type RowValues = [
   traceParent: string | null,
   traceState: string | null,
   content: Buffer,
+];
+
+/**
+ * What a read of one id asks for: the id is known, and the three columns of bytes come as one value, since
+ * each Buffer out of SQLite costs about as much as finding the row.
+ */
+export const POINT_COLUMNS =
+  'version, deleted, checksum, content_type, state, home_instance_id, trace_parent, trace_state, CAST(origin || content_hash || content AS BLOB)';
+
+/** A row of `sync_items`, in the order of `POINT_COLUMNS`. */
+export type PointValues = [
+  version: number,
+  deleted: number,
+  checksum: number,
+  contentType: string,
+  state: string,
+  homeInstanceId: string | null,
+  traceParent: string | null,
+  traceState: string | null,
+  bytes: Buffer,
 ];
 
 /** `places[i]`: which of the ids asked for the i-th row belongs to. Ids without a row are nowhere. */
@@ -54,6 +75,31 @@ export class RowPacker {
     this.#end = appendHash(this.#buffer, start, end, hash);
     this.#places.push(place);
     return true;
+  }
+
+  /** As `add`. The checksum is taken over the id asked for, so a row that the index confuses does not fit. */
+  addPoint(place: number, id: string, values: PointValues): boolean {
+    const [version, deleted, sum, contentType, state, home, parent, traceState, bytes] = values;
+    const contentAt = ORIGIN_BYTES + HASH_BYTES;
+    if (bytes.length < contentAt) return false;
+    const hash = bytes.subarray(ORIGIN_BYTES, contentAt);
+    const origin = bytes.subarray(0, ORIGIN_BYTES);
+    const content = bytes.subarray(contentAt);
+    return this.add(place, [
+      id,
+      version,
+      origin,
+      deleted,
+      hash,
+      hash,
+      sum,
+      contentType,
+      state,
+      home,
+      parent,
+      traceState,
+      content,
+    ]);
   }
 
   /** Of the rows so far, as they are packed. */
