@@ -138,4 +138,20 @@ export const MEMORY_SABOTAGES = [
     replace: '  if (fixed.length < 3) return resolved;\n',
     tests: [`${TEST}/engine/update-config.test.ts`],
   },
+  {
+    name: 'states-kept-for-ever',
+    guarantee: 'G7: what is interned goes with its last use',
+    file: `${SRC}/memory/interned.ts`,
+    find: 'if (uses > 0) return;',
+    replace: 'if (uses >= 0) return;',
+    tests: [`${TEST}/memory/memory-cache.test.ts`],
+  },
+  {
+    name: 'state-released-while-used',
+    guarantee: 'G11: an item keeps its state',
+    file: `${SRC}/memory/interned.ts`,
+    find: 'if (uses > 0) return;',
+    replace: 'if (uses > 1) return;',
+    tests: [`${TEST}/memory/memory-cache.test.ts`],
+  },
 ];

@@ -14,6 +14,7 @@
  * @property {readonly string[]} tests Vitest's patterns of test files, one of which must turn red.
  */
 
+import { COHERENCE_SABOTAGES } from './coherence-sabotages.mjs';
 import { ENGINE_SABOTAGES } from './engine-sabotages.mjs';
 import { MEMORY_SABOTAGES } from './memory-sabotages.mjs';
 import { TRUTH_SABOTAGES } from './truth-sabotages.mjs';
@@ -23,6 +24,7 @@ const TEST = 'packages/engine/test';
 
 /** @type {readonly Sabotage[]} */
 export const SABOTAGES = [
+  ...COHERENCE_SABOTAGES,
   ...ENGINE_SABOTAGES,
   ...MEMORY_SABOTAGES,
   ...TRUTH_SABOTAGES,

@@ -51,6 +51,11 @@ export interface SyncEngineConfig {
    * created. Default: random, kept in the archive.
    */
   readonly clusterKey?: string;
+  /**
+   * Where several engines share an archive: how old what an engine knows of the others' writes may be before what it
+   * holds counts as stale. Default 1,000.
+   */
+  readonly coherenceLeaseMs?: number;
   /** How long SQL remembers a delete. Default 7 days. */
   readonly tombstoneRetentionMs?: number;
   /** How long a log that does not come back holds up the collection of tombstones. Default 30 days. */
@@ -135,6 +140,7 @@ const schema = v.object(
         v.regex(/^[0-9a-fA-F]{64}$/, 'must be 64 hex digits (openssl rand -hex 32 makes some)'),
       ),
     ),
+    coherenceLeaseMs: v.optional(integer(10, 60_000), 1000),
     tombstoneRetentionMs: v.optional(longMs, 7 * DAY_MS),
     peerExpiryMs: v.optional(longMs, 30 * DAY_MS),
     filterWarmupBatchSize: v.optional(integer(1, 1_000_000), 10_000),
@@ -172,6 +178,7 @@ export const LIVE_KEYS: ReadonlySet<keyof SyncEngineConfig> = new Set<keyof Sync
   'walDrainBatchSize',
   'sqlTimeoutMs',
   'sqlReadTimeoutMs',
+  'coherenceLeaseMs',
   'tombstoneRetentionMs',
   'peerExpiryMs',
   'filterWarmupBatchSize',

@@ -233,6 +233,8 @@ export class EngineTelemetry {
       sink('sync_engine_circuit_state', CIRCUIT_NUMBER[sql.circuit], { tier: 'sql' });
       sink('sync_engine_backend_healthy', sql.connected && sql.circuit !== 'open' ? 1 : 0, { tier: 'sql' });
       sink('sync_engine_change_position', this.#position);
+      if (health.coherenceAgeMs !== undefined)
+        sink('sync_engine_coherence_age', health.coherenceAgeMs / 1000);
       sink('sync_engine_dead_letters', deadLetters);
       sink('sync_engine_draining', flusher?.draining === true ? 1 : 0);
     }

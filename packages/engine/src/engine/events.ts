@@ -19,6 +19,11 @@ export interface EngineEvents {
   corruption: { readonly tier: Tier; readonly id: string | undefined };
   /** SQL refused a write because of the row itself; it was set aside. */
   deadLetter: { readonly id: string; readonly error: SyncEngineError };
+  /**
+   * The change log of a shared archive could not be read for longer than `coherenceLeaseMs`, and an item was served from
+   * memory all the same, marked `stale`. Once for each such time.
+   */
+  stale: { readonly id: string; readonly ageMs: number | undefined };
   /** Something failed that no caller was waiting for. */
   error: SyncEngineError;
 }

@@ -20,6 +20,7 @@ import {
   APPLY_STORED,
   type ApplyResult,
   type ArchiveInfo,
+  type ChangeBatch,
   type ChangeHead,
 } from '../storage/archive-store.js';
 import type { GuardedArchive } from '../storage/guarded-archive.js';
@@ -40,6 +41,8 @@ export interface KeeperConfig {
 export interface KeeperParts {
   readonly archive: GuardedArchive;
   readonly snapshot: FilterSnapshotFile | undefined;
+  /** Whether somebody reads the change log anyhow, and tells (`learn`). */
+  readonly followed: boolean;
   readonly ports: SystemPorts;
   readonly corrupt: (error: SyncEngineError) => void;
   readonly failed: (error: unknown) => void;
@@ -139,7 +142,26 @@ export class FilterKeeper {
     const covered = this.#covered;
     if (covered === undefined || this.#working !== undefined) return;
     if (head.position === covered.position + (changed ? 1 : 0)) this.#covered = head;
-    else if (head.position > covered.position) this.#work();
+    else if (head.position > covered.position && !this.#parts.followed) this.#work();
+  }
+
+  /** Somebody committed a transaction, perhaps we. In the order of commits. */
+  learn({ position, chain, changes }: ChangeBatch): void {
+    for (const { id, kind } of changes) {
+      if (kind === 'collected') continue;
+      if (this.manager.filter.insert(id)) this.#insertsSinceSave++;
+      this.#next?.insert(id);
+    }
+    const covered = this.#covered;
+    if (covered === undefined || this.#working !== undefined || position <= covered.position) return;
+    if (position === covered.position + 1) this.#covered = { position, chain };
+    else this.#work();
+  }
+
+  /** Transactions are not known any more: ids may be missing. */
+  missed(reason: string): void {
+    this.manager.markUntrusted(reason);
+    this.rebuild();
   }
 
   /** Rows of deleted ids were removed; `head` is the change log's end after that. */

@@ -18,6 +18,8 @@ const LOADS_MAX = 3;
 export interface LoadParts {
   readonly memory: MemoryCache;
   readonly loads: Loads;
+  /** Whether what memory holds may be served without a look at what others wrote. */
+  readonly current: () => boolean;
   readonly get: (id: string) => Promise<SyncItem | undefined>;
   readonly submit: (item: SyncItem, options: SubmitOptions | undefined) => Promise<SubmitReceipt>;
 }
@@ -29,7 +31,7 @@ export function getOrInsert(
   parts: LoadParts,
 ): Promise<SyncItem> {
   const found = parts.memory.read(id);
-  if (typeof found !== 'string') return Promise.resolve(found);
+  if (typeof found !== 'string' && parts.current()) return Promise.resolve(found);
   const underWay = parts.loads.find(id)?.promise;
   if (underWay !== undefined) return underWay;
   const load = parts.loads.begin(id);

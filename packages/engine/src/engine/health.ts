@@ -28,6 +28,8 @@ export interface HealthCheck {
   readonly filterTrust: FilterTrust;
   /** Writes that SQL refuses because of the row itself. */
   readonly deadLetters: number;
+  /** Where others write the archive too: how old the knowledge of their writes is. Absent before the first look. */
+  readonly coherenceAgeMs?: number;
   readonly sql?: BackendHealth;
   readonly wal?: WalStats;
   /** One sentence each: what is wrong, what is at risk, what the engine is doing about it. */
@@ -49,6 +51,9 @@ export interface HealthFacts {
   readonly damagedRecords: number;
   readonly filter: FilterStatus | undefined;
   readonly deadLetters: number;
+  readonly coherenceAgeMs: number | undefined;
+  /** Whether what memory holds is served as stale. */
+  readonly stale: boolean;
 }
 
 export function assessHealth(facts: HealthFacts): HealthCheck {
@@ -69,6 +74,7 @@ export function assessHealth(facts: HealthFacts): HealthCheck {
     filterItems: facts.filter?.items ?? 0,
     filterTrust: facts.filter?.trust ?? 'untrusted',
     deadLetters: facts.deadLetters,
+    ...(facts.coherenceAgeMs === undefined ? undefined : { coherenceAgeMs: facts.coherenceAgeMs }),
     ...(archive === undefined ? undefined : { sql: backendHealth(archive) }),
     ...(wal === undefined ? undefined : { wal }),
     warnings,
@@ -88,6 +94,9 @@ function* warningsOf(facts: HealthFacts): Generator<string> {
         ? 'in the log, safe from a crash'
         : 'in memory only: a crash would lose them';
     yield `SQL is not reachable${durationOf(archive.failingForMs)} (${archive.lastError ?? 'not connected'}). ${waiting} ${safety}; ${facts.filter?.trust === 'trusted' ? 'ids that neither memory nor the filter knows about are refused' : 'ids that are not in memory are refused'}, not called missing. It is probed every second.`;
+  }
+  if (facts.stale && facts.state === 'Running') {
+    yield `What other engines wrote is not known${durationOf(facts.coherenceAgeMs)}: the change log could not be read within coherenceLeaseMs. Items in memory are served with stale: true, get(id, { fresh: true }) refuses them; it is read again by itself.`;
   }
   yield* archive?.warnings ?? [];
   if (facts.logStatus === 'full') {

@@ -26,7 +26,7 @@ export class Loads {
     this.#loads.delete(id);
   }
 
-  /** A write of `id` is being taken. */
+  /** A write of `id` is being taken, here, or was committed by somebody else. */
   overtake(id: string): void {
     if (this.#loads.size === 0) return;
     const load = this.#loads.get(id);

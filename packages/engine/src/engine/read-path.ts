@@ -9,10 +9,11 @@
  * flight began. So a value read before a write can never hide the write.
  */
 import { SyncEngineError } from '../base/errors.js';
+import type { ChangeFollower } from '../coherence/change-follower.js';
 import type { FilterManager } from '../filter/filter-manager.js';
 import type { HybridClock } from '../item/hybrid-clock.js';
 import type { Revision } from '../item/revision.js';
-import { itemOf, type SyncItem } from '../item/sync-item.js';
+import { itemOf, type SyncItem, staleOf } from '../item/sync-item.js';
 import type { Absence, MemoryCache } from '../memory/memory-cache.js';
 import type { SystemPorts } from '../ports/ports.js';
 import type { GuardedArchive } from '../storage/guarded-archive.js';
@@ -50,6 +51,10 @@ export interface ReadParts {
   readonly damaged: DamagedIds;
   /** Where there is a log. */
   readonly spill: Spill | undefined;
+  /** Where others write the archive too. */
+  readonly follower: ChangeFollower | undefined;
+  /** A stale item was served. */
+  readonly stale: (id: string) => void;
   /** Puts a span around a read of SQL, where spans are wanted. */
   readonly traced?: (found: Promise<SyncItem | undefined>) => Promise<SyncItem | undefined>;
 }
@@ -65,12 +70,34 @@ export class ReadPath {
 
   get(id: string): Promise<SyncItem | undefined> {
     const found = this.#parts.memory.read(id);
-    return typeof found === 'object' ? Promise.resolve(found) : this.absent(id, found);
+    if (typeof found !== 'object') return this.absent(id, found);
+    return this.current ? Promise.resolve(found) : this.lapsed(id, found);
+  }
+
+  /** Whether what memory and filter say of what others may write is to be believed. */
+  get current(): boolean {
+    return this.#parts.follower === undefined || this.#parts.follower.current;
+  }
+
+  /** An item that memory holds while it is not known what others have written. */
+  async lapsed(id: string, item: SyncItem): Promise<SyncItem | undefined> {
+    const { memory, follower, stale } = this.#parts;
+    // What is pending here, or cache-only, others do not change.
+    if (memory.isPending(id) || memory.cached(id) !== undefined) return item;
+    if (await (follower as ChangeFollower).renewed()) return this.get(id);
+    const found = memory.read(id);
+    if (typeof found !== 'object') return this.absent(id, found);
+    if (memory.isPending(id)) return found;
+    stale(id);
+    return staleOf(found);
   }
 
   /** A read that memory has no item for. */
   absent(id: string, absence: Absence): Promise<SyncItem | undefined> {
-    if (absence === 'deleted') return Promise.resolve(undefined);
+    if (absence === 'deleted') {
+      if (this.current || this.#parts.memory.isPending(id)) return Promise.resolve(undefined);
+      return this.#renewedThen(id);
+    }
     if (absence === 'spilled') return this.spilled(id);
     try {
       this.#parts.damaged.check(id);
@@ -90,8 +117,16 @@ export class ReadPath {
     if (this.#parts.archive === undefined) return Promise.resolve(undefined);
     const flight = this.#flights.get(id);
     if (flight !== undefined) return flight.promise;
-    if (this.#parts.filter?.mightExist(id) === false) return Promise.resolve(undefined);
+    if (this.#parts.filter?.mightExist(id) === false)
+      return this.current ? Promise.resolve(undefined) : this.#renewedThen(id);
     return this.#traced(this.#begin(id).promise);
+  }
+
+  /** A "no" that others may have made untrue: after one look it is final, without one SQL has to be asked. */
+  async #renewedThen(id: string): Promise<SyncItem | undefined> {
+    if (await (this.#parts.follower as ChangeFollower).renewed()) return this.get(id);
+    if (this.#parts.memory.isPending(id)) return this.get(id);
+    return this.fresh(id);
   }
 
   /** Asks SQL although memory may hold the id. A write that is still pending is newer, and is the answer. */
@@ -107,7 +142,13 @@ export class ReadPath {
     return this.#traced(this.#begin(id).promise);
   }
 
-  /** A write of `id` is being taken. */
+  /** Anything may have been written: no flight under way may fill memory. */
+  detachAll(): void {
+    for (const flight of this.#flights.values()) flight.detached = true;
+    this.#flights.clear();
+  }
+
+  /** A write of `id` is being taken, here, or was committed by somebody else. */
   detach(id: string): void {
     if (this.#flights.size === 0) return;
     const flight = this.#flights.get(id);

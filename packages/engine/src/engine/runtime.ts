@@ -4,6 +4,7 @@
  */
 import { CircuitError, messageOf, SyncEngineError } from '../base/errors.js';
 import { step } from '../base/steps.js';
+import { ChangeFollower } from '../coherence/change-follower.js';
 import { CONFIG_KEYS, type ResolvedConfig } from '../config/config.js';
 import { FilterSnapshotFile } from '../filter/filter-snapshot.js';
 import { HybridClock, versionOfMs } from '../item/hybrid-clock.js';
@@ -14,7 +15,7 @@ import { MemoryCache } from '../memory/memory-cache.js';
 import type { Timer } from '../ports/ports.js';
 import { BackpressureLevel } from '../resilience/backpressure.js';
 import type { CircuitState } from '../resilience/circuit-breaker.js';
-import type { ArchiveInfo } from '../storage/archive-store.js';
+import type { ArchiveInfo, ChangeBatch, ChangeHead } from '../storage/archive-store.js';
 import { GuardedArchive } from '../storage/guarded-archive.js';
 import type { DamagedRecord, LogMeta } from '../wal/record-store.js';
 import { type LogStatus, WriteAheadLog } from '../wal/write-ahead-log.js';
@@ -74,6 +75,8 @@ export class EngineRuntime {
   readonly pressure: Pressure;
   readonly spill: Spill | undefined;
   readonly letters: DeadLetters;
+  /** Where others may write the archive too. */
+  readonly follower: ChangeFollower | undefined;
   readonly filter: FilterKeeper | undefined;
   readonly scans: Scans;
   readonly merkle: LocalMerkle;
@@ -90,6 +93,8 @@ export class EngineRuntime {
   #commitWaiters: (() => void)[] = [];
   #collecting: Promise<void> | undefined;
   #collectedAtMs = 0;
+  /** The look that was the newest when stale items were last reported. */
+  #staleSaidOf = Number.NaN;
 
   constructor(config: ResolvedConfig, ports: Ports) {
     this.config = config;
@@ -113,6 +118,7 @@ export class EngineRuntime {
     });
     this.spill = this.#makeSpill();
     this.letters = this.#makeLetters();
+    this.follower = this.#makeFollower();
     this.filter = this.#makeFilter();
     this.merkle = new LocalMerkle(
       () => this.#digestArchive(),
@@ -137,6 +143,8 @@ export class EngineRuntime {
       filter: this.filter?.manager,
       damaged: this.damaged,
       spill: this.spill,
+      follower: this.follower,
+      stale: (id) => this.#servedStale(id),
       traced: this.telemetry.tracedGet,
     });
   }
@@ -318,6 +326,7 @@ export class EngineRuntime {
   async #closeParts(deadlineMs: number): Promise<void> {
     this.#maintenance?.cancel();
     this.flusher?.stop();
+    this.follower?.stop();
     this.#wakeStreams();
     if (this.#state === 'ShuttingDown') void this.filter?.save();
     const filterClosed = this.filter?.close() ?? Promise.resolve();
@@ -468,7 +477,45 @@ export class EngineRuntime {
       damagedRecords: this.damaged.count,
       filter: this.filter?.status,
       deadLetters: this.letters.count,
+      coherenceAgeMs: this.follower?.ageMs,
+      stale: this.follower !== undefined && !this.follower.current,
     });
+  }
+
+  /** Somebody committed a transaction, perhaps we: what is older here goes, and what is on its way is not kept. */
+  #changedByOthers(batch: ChangeBatch): void {
+    this.filter?.learn(batch);
+    for (const { id, version, origin } of batch.changes) {
+      this.clock.merge(version);
+      this.reads.detach(id);
+      this.loads.overtake(id);
+      this.memory.overtaken(id, version, origin);
+    }
+    this.telemetry.seen(batch);
+    this.#wakeStreams();
+  }
+
+  #changesMissed(gap: 'trimmed' | 'foreign', head: ChangeHead): void {
+    const why =
+      gap === 'foreign'
+        ? 'SQL is a restored copy: what was committed after it was taken is gone from it'
+        : 'SQL has forgotten changes that this engine had not read';
+    this.ports.logger.warn({ tier: 'sql', position: head.position }, `${why}. Memory and filter begin anew.`);
+    this.reads.detachAll();
+    this.memory.forgetClean();
+    this.filter?.missed(why);
+    this.#wakeStreams();
+  }
+
+  #servedStale(id: string): void {
+    const { lookedAtMs, ageMs } = this.follower as ChangeFollower;
+    if (this.#staleSaidOf === lookedAtMs) return;
+    this.#staleSaidOf = lookedAtMs;
+    this.ports.logger.warn(
+      { tier: 'sql', ageMs },
+      'The change log cannot be read: items are served as stale.',
+    );
+    this.emitter.emit('stale', { id, ageMs });
   }
 
   #pressureChanged(
@@ -503,6 +550,7 @@ export class EngineRuntime {
     this.#archiveInfo = info;
     this.telemetry.seen(info.head);
     this.filter?.connected(info);
+    this.follower?.connected(info.head);
     // Queued before any release, and the log keeps the order: it never forgets a record without knowing
     // which archive took it.
     this.log?.keep({ archiveId: info.archiveId });
@@ -518,6 +566,7 @@ export class EngineRuntime {
       this.flusher?.archiveLost();
     } else {
       this.flusher?.pump();
+      void this.follower?.look();
       void this.#verifyLetters();
     }
     this.#drainChanged?.();
@@ -625,12 +674,27 @@ export class EngineRuntime {
     });
   }
 
+  #makeFollower(): ChangeFollower | undefined {
+    if (this.archive === undefined || this.archive.exclusive) return undefined;
+    return new ChangeFollower({
+      config: this.config,
+      archive: this.archive,
+      clock: this.ports.clock,
+      scheduler: this.ports.scheduler,
+      events: {
+        changed: (batch) => this.#changedByOthers(batch),
+        missed: (gap, head) => this.#changesMissed(gap, head),
+      },
+    });
+  }
+
   #makeFilter(): FilterKeeper | undefined {
     if (this.archive === undefined) return undefined;
     const { walPath } = this.config;
     return new FilterKeeper(this.config, {
       archive: this.archive,
       snapshot: walPath === undefined ? undefined : new FilterSnapshotFile(`${walPath}-filter`),
+      followed: this.follower !== undefined,
       ports: this.ports,
       corrupt: (error) => {
         this.ports.logger.error({ ...error.context }, error.message);
@@ -673,7 +737,10 @@ export class EngineRuntime {
       stored: (writes, result) => {
         this.filter?.stored(writes, result);
         this.letters.stored(writes, result);
-        if (result.changed) this.#wakeStreams();
+        if (result.changed) {
+          this.follower?.committed(result.head);
+          this.#wakeStreams();
+        }
         this.telemetry.stored(result);
       },
       settled: () => this.#writes?.relieved(),

@@ -15,7 +15,7 @@ import {
 } from '../config/submit-options.js';
 import { assertId } from '../item/object-id.js';
 import { contentHashOf, DEFAULT_STATE } from '../item/revision.js';
-import { assertState, optionsOf, revisionOf, SyncItem } from '../item/sync-item.js';
+import { assertState, optionsOf, revisionOf, SyncItem, staleOf } from '../item/sync-item.js';
 import type { Absence, MemoryStats } from '../memory/memory-cache.js';
 import { drillDown, findDivergentPaths } from '../merkle/diff.js';
 import { LaneSum, wireHash } from '../merkle/digest.js';
@@ -132,6 +132,7 @@ export class SyncEngine implements AsyncDisposable {
     this.#loadParts = {
       memory: this.#runtime.memory,
       loads: this.#runtime.loads,
+      current: () => this.#runtime.reads.current,
       get: (id) => this.get(id),
       submit: (item, options) => this.submit(item, options),
     };
@@ -339,7 +340,7 @@ export class SyncEngine implements AsyncDisposable {
     const found = runtime.memory.read(id);
     if (typeof found === 'object') {
       this.#counters.getHits++;
-      return Promise.resolve(found);
+      return runtime.reads.current ? Promise.resolve(found) : runtime.reads.lapsed(id, found);
     }
     return this.#absent(id, found);
   }
@@ -370,18 +371,18 @@ export class SyncEngine implements AsyncDisposable {
     for (const id of iterable(ids, 'ids')) assertId(id);
     const items: (SyncItem | undefined)[] = new Array(ids.length);
     const misses: Promise<unknown>[] = [];
+    const { current } = this.#runtime.reads;
     for (let at = 0; at < ids.length; at++) {
       const id = ids[at] as string;
       const found = this.#runtime.memory.read(id);
-      if (typeof found === 'object') {
-        this.#counters.getHits++;
-        items[at] = found;
-        continue;
-      }
       const fill = (item: SyncItem | undefined): void => {
         items[at] = item;
       };
-      misses.push(this.#absent(id, found).then(fill));
+      if (typeof found === 'object') {
+        this.#counters.getHits++;
+        if (current) items[at] = found;
+        else misses.push(this.#runtime.reads.lapsed(id, found).then(fill));
+      } else misses.push(this.#absent(id, found).then(fill));
     }
     if (misses.length > 0) await abortable(Promise.all(misses), options?.signal);
     return items;
@@ -397,7 +398,9 @@ export class SyncEngine implements AsyncDisposable {
       return undefined;
     }
     this.#counters.peekHits++;
-    return found === 'deleted' ? undefined : found;
+    if (found === 'deleted') return undefined;
+    if (runtime.reads.current || runtime.memory.isPending(id)) return found;
+    return runtime.memory.cached(id) === undefined ? staleOf(found) : found;
   }
 
   /**
@@ -433,9 +436,11 @@ export class SyncEngine implements AsyncDisposable {
   definitelyMissing(id: string): boolean {
     this.#assertRunning('definitelyMissing');
     assertId(id);
-    const { memory, damaged, filter } = this.#runtime;
+    const { memory, damaged, filter, reads } = this.#runtime;
     const presence = memory.presence(id);
-    if (presence !== 'absent') return presence === 'deleted';
+    if (presence === 'live') return false;
+    if (!reads.current && !memory.isPending(id)) return false;
+    if (presence === 'deleted') return true;
     if (filter === undefined) return true;
     return !damaged.has(id) && filter.manager.mightExist(id) === false;
   }

@@ -184,11 +184,11 @@ export class WritePath {
 
   /** Whether SQL holds a live row of the id, now or after what is pending, or may. */
   #mayBeStored(id: string): boolean {
-    const { memory, archive, filter } = this.#parts;
+    const { memory, archive, filter, reads } = this.#parts;
     if (archive === undefined || memory.cached(id) !== undefined) return false;
     const newest = memory.newest(id);
     if (typeof newest === 'object') return !newest.deleted;
-    return newest === 'spilled' || filter?.mightExist(id) !== false;
+    return newest === 'spilled' || filter?.mightExist(id) !== false || !reads.current;
   }
 
   #take(request: WriteRequest, target: AckTarget, index: number): SubmitReceipt | undefined {

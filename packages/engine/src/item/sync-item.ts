@@ -62,6 +62,8 @@ export let revisionOf: (item: SyncItem) => Revision;
 export let optionsOf: (item: SyncItem) => ItemOptions | undefined;
 /** `accessCount`: reads from memory, -1 where that is not known. */
 export let itemOf: (revision: Revision, accessCount?: number, lastAccessedSeconds?: number) => SyncItem;
+/** The same item, said to be stale. */
+export let staleOf: (item: SyncItem) => SyncItem;
 
 /** Marks the internal way of construction. */
 const STAMPED = Symbol('stamped');
@@ -71,6 +73,7 @@ export class SyncItem implements BatchableItem {
   #options: ItemOptions | undefined;
   #accessCount = -1;
   #lastAccessedSeconds = 0;
+  #stale = false;
 
   static {
     revisionOf = (item) => item.#revision;
@@ -81,6 +84,11 @@ export class SyncItem implements BatchableItem {
       item.#accessCount = accessCount;
       item.#lastAccessedSeconds = lastAccessedSeconds;
       return item;
+    };
+    staleOf = (item) => {
+      const stale = itemOf(item.#revision, item.#accessCount, item.#lastAccessedSeconds);
+      stale.#stale = true;
+      return stale;
     };
   }
 
@@ -195,6 +203,14 @@ export class SyncItem implements BatchableItem {
   /** Reads from memory since the item is there, when this was answered. */
   get accessCount(): number | undefined {
     return this.#accessCount === -1 ? undefined : this.#accessCount;
+  }
+
+  /**
+   * Whether it was served although others may have written it since: the change log of a shared archive could not be
+   * read within `coherenceLeaseMs`. `get(id, { fresh: true })` never serves such an item.
+   */
+  get stale(): boolean {
+    return this.#stale;
   }
 
   /** The same content in another state, not yet submitted. */

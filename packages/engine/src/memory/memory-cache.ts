@@ -258,6 +258,15 @@ export class MemoryCache implements SlabOwner, SlotIds {
     this.#pinnedOnly = pinnedOnly;
   }
 
+  /** Lets go of what is clean, cache-only items excepted: anything may have been written by others. */
+  forgetClean(): void {
+    for (let slot = 0; slot < this.#slotsUsed; slot++) {
+      if (!this.#isClean(slot) || ((this.#flags[slot] as number) & RECORD_NUMBER) !== 0) continue;
+      this.#order.removed(slot);
+      this.#vacate(slot);
+    }
+  }
+
   /** Where nothing clean is to be kept: lets go of some of it. Whether there is more. */
   dropClean(countMax: number): boolean {
     if (!this.#pinnedOnly) return false;
@@ -563,6 +572,17 @@ export class MemoryCache implements SlabOwner, SlotIds {
     if (slot === -1 || ((this.#flags[slot] as number) & FLAG_SPILLED) === 0) return;
     if (this.#numberAt(slot) !== position) return;
     this.#countSpilledOut(slot);
+    this.#vacate(slot);
+  }
+
+  /** Somebody else wrote the id: a clean copy that is neither that write nor newer goes. */
+  overtaken(id: string, version: number, origin: string): void {
+    const slot = this.#find(id);
+    if (slot === -1 || !this.#isClean(slot)) return;
+    const present = this.#versions[slot] as number;
+    if (present > version) return;
+    if (present === version && this.#cleanRevision(slot, id).origin === origin) return;
+    this.#order.removed(slot);
     this.#vacate(slot);
   }
 

@@ -176,6 +176,8 @@ export interface StoredLetter {
 
 /** The contract of an archive. Stores are naive: the engine gives them deadlines, retries and a breaker. */
 export interface ArchiveStore {
+  /** Whether no other process can write the archive while this one has it open. Default false. */
+  readonly exclusive?: boolean;
   /**
    * Connects, migrates, checks the identity. May be called again after a failure or a close.
    * @throws `TIER_UNAVAILABLE` (not there now), `CONFLICT` (another process has it, or another identity),

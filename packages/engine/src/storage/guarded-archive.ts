@@ -78,6 +78,11 @@ export class GuardedArchive {
     });
   }
 
+  /** Whether nobody else writes it. */
+  get exclusive(): boolean {
+    return this.#store.exclusive === true;
+  }
+
   /** Whether a call would be tried now. */
   get available(): boolean {
     return this.#checker.connected && this.#breaker.allows();
@@ -119,6 +124,11 @@ export class GuardedArchive {
 
   ids(after: string | undefined, limit: number): Promise<string[]> {
     return this.#search('ids', () => this.#store.ids(after, limit));
+  }
+
+  /** `changesSince` as often as the lease asks for it: an archive that does not answer is away. */
+  look(from: ChangeHead, limit: number): Promise<ChangePage> {
+    return this.#call('look', this.#config.sqlReadTimeoutMs, () => this.#store.changesSince(from, limit));
   }
 
   changesSince(from: ChangeHead, limit: number): Promise<ChangePage> {

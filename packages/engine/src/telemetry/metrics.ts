@@ -212,6 +212,12 @@ export const METRICS = {
     labels: [],
     description: 'Newest position of the change log that this engine has seen.',
   },
+  sync_engine_coherence_age: {
+    kind: 'gauge',
+    unit: 's',
+    labels: [],
+    description: 'Age of the knowledge of what other engines wrote to the archive.',
+  },
   sync_engine_dead_letters: {
     kind: 'gauge',
     unit: '{item}',

@@ -50,6 +50,7 @@ type Fault = 'none' | 'error' | 'deadlock' | 'hang' | 'slow' | 'reply lost' | 'r
 const WRITE_FAULTS: readonly Fault[] = ['error', 'deadlock', 'hang', 'slow', 'reply lost', 'reply hangs'];
 
 export class SimulatedArchive implements ArchiveStore {
+  readonly exclusive = true;
   readonly #disk: ArchiveDisk;
   readonly #world: World;
   readonly #life: Life;

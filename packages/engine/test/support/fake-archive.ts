@@ -22,8 +22,10 @@ import { MemoryTables } from './memory-tables.js';
 type Gate = { readonly wait: Promise<void>; readonly open: () => void };
 
 export class FakeArchive implements ArchiveStore {
-  readonly tables = new MemoryTables('a'.repeat(32));
-  readonly rows = this.tables.rows;
+  /** Whether the engine may take it that nobody else writes. */
+  exclusive = true;
+  readonly tables: MemoryTables;
+  readonly rows: MemoryTables['rows'];
   /** Every call rejects `TIER_UNAVAILABLE`. */
   down = false;
   /** The next writing calls are committed, and then their answer is lost. */
@@ -38,6 +40,12 @@ export class FakeArchive implements ArchiveStore {
   applies: Revision[][] = [];
   closed = 0;
   readonly #gates = new Map<'read' | 'apply' | 'open', Gate>();
+
+  /** @param tables What is stored, perhaps shared with other stores. */
+  constructor(tables = new MemoryTables('a'.repeat(32))) {
+    this.tables = tables;
+    this.rows = tables.rows;
+  }
 
   get archiveId(): string {
     return this.tables.archiveId;

@@ -29,6 +29,7 @@ import { packRevisions, unpackRevisions } from './pack.js';
 const WORKER = new URL('./archive-worker.js', import.meta.url);
 
 export class SqliteArchive implements ArchiveStore {
+  readonly exclusive = true;
   readonly #path: string;
   readonly #holder: string;
   readonly #fresh: NewArchive;
