@@ -1,7 +1,9 @@
 /** The known name nearest to a mistyped one, for "did you mean". */
 
-/** `undefined` where nothing is within a third of the name's length of edits. */
+/** The shortest name that ends in it; else the one within the fewest edits, a third of its length at most. */
 export function nearest(name: string, known: readonly string[]): string | undefined {
+  const ending = known.filter((candidate) => name.length > 2 && isEndingOf(name, candidate));
+  if (ending.length > 0) return ending.reduce((a, b) => (b.length < a.length ? b : a));
   let best: string | undefined;
   let bestDistance = Math.max(2, Math.ceil(name.length / 3)) + 1;
   for (const candidate of known) {
@@ -9,6 +11,10 @@ export function nearest(name: string, known: readonly string[]): string | undefi
     if (distance < bestDistance) [best, bestDistance] = [candidate, distance];
   }
   return best;
+}
+
+function isEndingOf(ending: string, name: string): boolean {
+  return name.toLowerCase().endsWith(ending.toLowerCase());
 }
 
 /** Insertions, deletions and substitutions from `a` to `b` (Levenshtein), one row at a time. */

@@ -93,7 +93,7 @@ function* warningsOf(facts: HealthFacts): Generator<string> {
       facts.logStatus === 'open'
         ? 'in the log, safe from a crash'
         : 'in memory only: a crash would lose them';
-    yield `SQL is not reachable${durationOf(archive.failingForMs)} (${archive.lastError ?? 'not connected'}). ${waiting} ${safety}; ${facts.filter?.trust === 'trusted' ? 'ids that neither memory nor the filter knows about are refused' : 'ids that are not in memory are refused'}, not called missing. It is probed every second.`;
+    yield `SQL is not reachable${durationOf(archive.failingForMs)} (${withoutStop(archive.lastError ?? 'not connected')}). ${waiting} ${safety}; ${facts.filter?.trust === 'trusted' ? 'ids that neither memory nor the filter knows about are refused' : 'ids that are not in memory are refused'}, not called missing. It is probed every second.`;
   }
   if (facts.stale && facts.state === 'Running') {
     yield `What other engines wrote is not known${durationOf(facts.coherenceAgeMs)}: the change log could not be read within coherenceLeaseMs. Items in memory are served with stale: true, get(id, { fresh: true }) refuses them; it is read again by itself.`;
@@ -127,4 +127,9 @@ function durationOf(ms: number | undefined): string {
   if (ms < 120_000) return `, for ${Math.max(1, Math.round(ms / 1000))} s now`;
   if (ms < 7_200_000) return `, for ${Math.round(ms / 60_000)} minutes now`;
   return `, for ${Math.round(ms / 3_600_000)} hours now`;
+}
+
+/** A sentence within a sentence. */
+function withoutStop(text: string): string {
+  return text.endsWith('.') ? text.slice(0, -1) : text;
 }

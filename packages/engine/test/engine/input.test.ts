@@ -94,6 +94,9 @@ describe('bad input is refused before anything changes', () => {
     expect((await rejection(engine.submit(item, { stat: 'x' } as never))).message).toContain(
       'did you mean state?',
     );
+    expect((await rejection(engine.submit(item, { ttl: 5 } as never))).message).toContain(
+      'did you mean redisTtl?',
+    );
     expect((await rejection(engine.get('a', { frsh: true } as never))).message).toContain(
       'did you mean fresh?',
     );
