@@ -10,7 +10,10 @@ import type { AckLevel } from './submit-options.js';
 
 /** What an engine is made with. Every key is optional; an unknown one is refused, naming the nearest known. */
 export interface SyncEngineConfig {
-  /** `sqlite:path/of/file.db`. Without it the engine is memory only. */
+  /**
+   * `sqlite:path/of/file.db`, or `mariadb://`, `mysql://`, `postgres://` with `user:password@host:port/database`, and with
+   * `?sslmode=verify-full&sslca=path` for TLS. Without it the engine is memory only.
+   */
   readonly sqlUrl?: string;
   /** File of the write-ahead log. Without it `wal` acknowledgements cannot be asked for. */
   readonly walPath?: string;
@@ -44,6 +47,8 @@ export interface SyncEngineConfig {
   readonly sqlTimeoutMs?: number;
   /** Bound of one SQL read. Default 2,000. */
   readonly sqlReadTimeoutMs?: number;
+  /** Flush transactions under way at once on a server. A SQLite file takes one after the other. Default 4. */
+  readonly sqlWriteConcurrency?: number;
   /** Keep Merkle digests in the archive. Fixed when the archive is created. Default true. */
   readonly merkleEnabled?: boolean;
   /**
@@ -115,7 +120,13 @@ const flag = v.boolean('must be true or false');
 const schema = v.object(
   {
     sqlUrl: v.optional(
-      v.pipe(path, v.regex(/^sqlite:./, 'must be a URL of the form sqlite:path/of/file.db')),
+      v.pipe(
+        path,
+        v.regex(
+          /^(sqlite:.|(mariadb|mysql|postgres|postgresql):\/\/.)/,
+          'must be a URL: sqlite:path/of/file.db, mariadb://, mysql:// or postgres://user:password@host:port/database',
+        ),
+      ),
     ),
     walPath: v.optional(path),
     walMode: v.optional(v.picklist(['always', 'outage'], "must be 'always' or 'outage'"), 'always'),
@@ -133,6 +144,7 @@ const schema = v.object(
     walDrainBatchSize: v.optional(integer(1, 100_000), 1000),
     sqlTimeoutMs: v.optional(ms, 10_000),
     sqlReadTimeoutMs: v.optional(ms, 2000),
+    sqlWriteConcurrency: v.optional(integer(1, 64), 4),
     merkleEnabled: v.optional(flag, true),
     clusterKey: v.optional(
       v.pipe(
@@ -178,6 +190,7 @@ export const LIVE_KEYS: ReadonlySet<keyof SyncEngineConfig> = new Set<keyof Sync
   'walDrainBatchSize',
   'sqlTimeoutMs',
   'sqlReadTimeoutMs',
+  'sqlWriteConcurrency',
   'coherenceLeaseMs',
   'tombstoneRetentionMs',
   'peerExpiryMs',

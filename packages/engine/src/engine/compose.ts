@@ -6,6 +6,9 @@ import { KEY_BYTES } from '../merkle/digest.js';
 import type { SystemPorts } from '../ports/ports.js';
 import { systemPorts } from '../ports/system/system-ports.js';
 import type { ArchiveStore } from '../storage/archive-store.js';
+import { MysqlDriver } from '../storage/mysql/mysql-driver.js';
+import { PostgresDriver } from '../storage/postgres/postgres-driver.js';
+import { ServerArchive } from '../storage/server/server-archive.js';
 import { SqliteArchive } from '../storage/sqlite/sqlite-archive.js';
 import { guardedLogger } from '../telemetry/guarded-logger.js';
 import { assertTelemetry, type TelemetryOptions } from '../telemetry/options.js';
@@ -28,13 +31,19 @@ export function composePorts(ports: Partial<Ports>): Ports {
   return { ...systemPorts, ...ports, logger: guardedLogger(ports.logger ?? systemPorts.logger) };
 }
 
+/** @throws `CONFIG` for a URL that cannot be used. */
 export function composeArchive(config: ResolvedConfig, ports: Ports): ArchiveStore | undefined {
   if (ports.archive !== undefined) return ports.archive;
   if (config.sqlUrl === undefined) return undefined;
-  return new SqliteArchive(config.sqlUrl.slice('sqlite:'.length), holder(ports), {
+  const fresh = {
     archiveId: hex(ports.random.bytes(16)),
     clusterKey: hex(ports.random.bytes(KEY_BYTES)),
-  });
+  };
+  const [scheme] = config.sqlUrl.split(':', 1);
+  if (scheme === 'sqlite')
+    return new SqliteArchive(config.sqlUrl.slice('sqlite:'.length), holder(ports), fresh);
+  const Driver = scheme === 'mysql' || scheme === 'mariadb' ? MysqlDriver : PostgresDriver;
+  return new ServerArchive(new Driver(config.sqlUrl, config, ports.scheduler), config, ports, fresh);
 }
 
 export function composeRecordStore(config: ResolvedConfig, ports: Ports): RecordStore | undefined {

@@ -15,8 +15,8 @@
  * Nobody is told "stored" while the log holds an older record of the same id: a crash would replay that
  * record, and it would be read until it has lost to the newer row.
  *
- * Two batches are on their way at a time, so that the archive never idles while this thread prepares the
- * next one. A live batch and one of the backlog take turns: a drain does not starve those who write now.
+ * Two batches are on their way at a time, more on a server, so that the archive never idles while this thread prepares
+ * the next one. A live batch and one of the backlog take turns: a drain does not starve those who write now.
  */
 import { messageOf, SyncEngineError } from '../base/errors.js';
 import { step } from '../base/steps.js';
@@ -43,7 +43,8 @@ import type { FlushBarrier } from './flush-barrier.js';
 import { LaneQueue } from './lanes.js';
 import { SPILL_TO, type Spill } from './spill.js';
 
-const BATCHES_UNDER_WAY_MAX = 2;
+/** Of an archive that writes one after the other: the next batch is made ready meanwhile. */
+const BATCHES_UNDER_WAY_EXCLUSIVE = 2;
 /** Share of the memory budget that spilled writes may take when they come back, at a time. */
 const REFILL_SHARE = 0.04;
 
@@ -52,6 +53,7 @@ export interface FlusherConfig {
   readonly batchFlushCount: number;
   readonly batchFlushBytes: number;
   readonly walDrainBatchSize: number;
+  readonly sqlWriteConcurrency: number;
   readonly walMode: 'always' | 'outage';
 }
 
@@ -190,7 +192,7 @@ export class Flusher {
   pump(): void {
     if (this.#stopped || this.#retryTimer !== undefined) return;
     this.#refill();
-    while (this.#underWay < BATCHES_UNDER_WAY_MAX && this.#parts.archive.available) {
+    while (this.#underWay < this.#underWayMax && this.#parts.archive.available) {
       if (this.#live.count === 0 && this.#backlog.count === 0 && this.#returned.count === 0) return;
       const entries = this.#nextEntries();
       if (entries.length > 0) void this.#flush(entries);
@@ -254,6 +256,10 @@ export class Flusher {
     this.#retryTimer?.cancel();
     this.#refillTimer?.cancel();
     this.#wakeDrained();
+  }
+
+  get #underWayMax(): number {
+    return this.#parts.archive.exclusive ? BATCHES_UNDER_WAY_EXCLUSIVE : this.#config.sqlWriteConcurrency;
   }
 
   get #isDrained(): boolean {

@@ -122,7 +122,7 @@ describe('a configuration is checked as a whole', () => {
       () =>
         new SyncEngine({
           walpath: 'x',
-          sqlUrl: 'mysql://user:secret@host/db',
+          sqlUrl: 'ftp://user:secret@host/db',
           l1MaxBytes: 10,
           batchFlushCount: 0,
           batchFlushMs: '100',

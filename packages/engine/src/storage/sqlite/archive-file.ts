@@ -10,7 +10,6 @@
  */
 import { renameSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { crc32 } from 'node:zlib';
 import { messageOf, SyncEngineError } from '../../base/errors.js';
 import { removeDatabase, sizeOf, syncDirectoryOf, syncPath } from '../../base/files.js';
 import {
@@ -22,8 +21,9 @@ import {
   problemOfHead,
 } from '../../base/sqlite.js';
 import { step } from '../../base/steps.js';
-import { KEY_BYTES, keyIdOf } from '../../merkle/digest.js';
+import { keyIdOf } from '../../merkle/digest.js';
 import type { ArchiveInfo, ArchiveOpenOptions } from '../archive-store.js';
+import { assertIdentity, checksumOfMeta, digestKeyOf, type NewArchive, newMeta } from '../identity.js';
 import { ArchiveReader } from './archive-reader.js';
 import { ArchiveWriter } from './archive-writer.js';
 import { createRoot, RootRow } from './root-row.js';
@@ -33,17 +33,6 @@ import { APPLICATION_ID, migrate } from './schema.js';
 const CHECKPOINT_PAGES = 8000;
 const JOURNAL_BYTES_MAX = 128 * 1024 * 1024;
 const BUSY_TIMEOUT_MS = 1000;
-/** Of leaves and sums. An archive with another one is refused. */
-const DIGEST_FORMAT = '1';
-
-/** What a new archive is given. */
-export interface NewArchive {
-  /** Identity, 32 hex digits. */
-  readonly archiveId: string;
-  /** Key of the digests where the configuration gives none, 64 hex digits. */
-  readonly clusterKey: string;
-}
-
 type Operation = 'open' | 'read' | 'apply' | 'ping';
 
 export type ArchiveRole = 'writer' | 'reader';
@@ -141,7 +130,7 @@ export class ArchiveFile {
       connection.pragma(`journal_size_limit = ${JOURNAL_BYTES_MAX}`);
     }
     const meta = this.#meta(connection);
-    const key = this.#digestKey(meta, options);
+    const key = digestKeyOf(meta, options, this.#path);
     const info = this.#info(connection, meta, options, key);
     this.#reader = new ArchiveReader(connection, key, (id) => this.#damaged(id));
     if (this.#role === 'writer') this.#writer = new ArchiveWriter(connection, key);
@@ -155,16 +144,9 @@ export class ArchiveFile {
     key: Uint8Array | undefined,
   ): ArchiveInfo {
     const root = new RootRow(connection).read();
-    const archiveId = meta.get('archive_id') as string;
-    if (options.expectedId !== undefined && archiveId !== options.expectedId && !options.mayDiffer) {
-      throw new SyncEngineError(
-        'CONFLICT',
-        `The archive ${this.#path} has identity ${archiveId}, but the log belongs to ${options.expectedId}. Bring that archive back, or accept this one once with allowNewArchive: true.`,
-        { context: { tier: 'sql', path: this.#path, expectedId: options.expectedId, archiveId } },
-      );
-    }
+    assertIdentity(meta, options, this.#path);
     return {
-      archiveId,
+      archiveId: meta.get('archive_id') as string,
       highVersion: root.highVersion,
       warnings: [],
       head: { position: root.position, chain: root.chain.toString('hex') },
@@ -182,43 +164,6 @@ export class ArchiveFile {
     return meta;
   }
 
-  /** The key that this archive's digests are made with. @throws `CONFIG` where the configuration says otherwise. */
-  #digestKey(meta: ReadonlyMap<string, string>, options: ArchiveOpenOptions): Buffer | undefined {
-    const format = meta.get('digest_format') as string;
-    if ((format !== '') !== options.merkleEnabled) {
-      throw this.#otherDigests(
-        `${format === '' ? 'keeps no digests' : 'keeps digests'}, but merkleEnabled is ${options.merkleEnabled}`,
-        `Set merkleEnabled to ${!options.merkleEnabled}`,
-      );
-    }
-    if (format === '') return undefined;
-    if (format !== DIGEST_FORMAT) {
-      throw this.#otherDigests(
-        `has digests of format ${format}`,
-        'Use the version of this engine that wrote it',
-      );
-    }
-    const hex = options.clusterKey ?? meta.get('cluster_key') ?? '';
-    const key = Buffer.from(hex, 'hex');
-    if (key.length !== KEY_BYTES || keyIdOf(key) !== meta.get('key_id')) {
-      throw this.#otherDigests(
-        options.clusterKey === undefined
-          ? 'was made with a clusterKey of its own, and none is configured'
-          : 'was made with another clusterKey',
-        'Configure the clusterKey that it was created with',
-      );
-    }
-    return key;
-  }
-
-  #otherDigests(fact: string, remedy: string): SyncEngineError {
-    return new SyncEngineError(
-      'CONFIG',
-      `The archive ${this.#path} ${fact}. It was not touched. ${remedy}, or give this engine another archive.`,
-      { context: { tier: 'sql', path: this.#path } },
-    );
-  }
-
   #prepareFile(options: ArchiveOpenOptions, fresh: NewArchive): void {
     if (sizeOf(dirname(this.#path)) === undefined) throw this.#noDirectory(options);
     const size = sizeOf(this.#path);
@@ -228,7 +173,7 @@ export class ArchiveFile {
     else this.#assertSqlite(size);
   }
 
-  #create(options: ArchiveOpenOptions, { archiveId, clusterKey }: NewArchive): void {
+  #create(options: ArchiveOpenOptions, fresh: NewArchive): void {
     if ((sizeOf(`${this.#path}-wal`) ?? 0) > 0) {
       throw this.#corruption('it is missing, but its write-ahead file is there');
     }
@@ -239,17 +184,8 @@ export class ArchiveFile {
       connection.pragma('synchronous = FULL');
       connection.pragma(`application_id = ${APPLICATION_ID}`);
       migrate(connection, building);
-      const key = options.clusterKey ?? clusterKey;
-      const meta = new Map([
-        ['archive_id', archiveId],
-        ['digest_format', options.merkleEnabled ? DIGEST_FORMAT : ''],
-        ['key_id', keyIdOf(Buffer.from(key, 'hex'))],
-      ]);
-      // A key that the configuration gives stays there alone.
-      if (options.clusterKey === undefined) meta.set('cluster_key', clusterKey);
       const insert = connection.prepare('INSERT INTO sync_meta VALUES (?, ?)');
-      insert.run('checksum', checksumOfMeta(meta));
-      for (const [name, value] of meta) insert.run(name, value);
+      for (const [name, value] of newMeta(options, fresh)) insert.run(name, value);
       createRoot(connection);
     } finally {
       connection.close();
@@ -354,12 +290,6 @@ export class ArchiveFile {
       );
     }
   }
-}
-
-/** Over every fact but the checksum itself. */
-function checksumOfMeta(meta: ReadonlyMap<string, string>): string {
-  const lines = [...meta].filter(([name]) => name !== 'checksum').map((line) => line.join('='));
-  return String(crc32(lines.sort().join('\n')));
 }
 
 /** Device and inode of what a path names now; `undefined` where it names nothing. */

@@ -1,11 +1,9 @@
 /** The archive's reads in SQLite. Each is one snapshot. */
 import type { Statement } from 'better-sqlite3';
 import type { SyncEngineError } from '../../base/errors.js';
-import { sha256 } from '../../base/hash.js';
 import type { Connection } from '../../base/sqlite.js';
-import { encodeEnvelope, envelopeBytesMax } from '../../item/envelope.js';
 import { bytesBehind, compareIds } from '../../item/id-order.js';
-import { DEFAULT_STATE, NO_CONTENT_HASH } from '../../item/revision.js';
+import { DEFAULT_STATE } from '../../item/revision.js';
 import { LaneSum, LeafHasher } from '../../merkle/digest.js';
 import { idOf, keyOf, SEGMENTS_MAX } from '../../merkle/path.js';
 import type {
@@ -18,23 +16,14 @@ import type {
   ScrubPage,
 } from '../archive-store.js';
 import { decodeChanges, FIRST_CHAIN, nextChain } from '../change-codec.js';
+import { COLUMNS, RowChecker, type RowValues } from '../row.js';
 import { LANE_COLUMNS } from './path-table.js';
-import {
-  COLUMNS,
-  type PackedRows,
-  POINT_COLUMNS,
-  type PointValues,
-  RowPacker,
-  type RowValues,
-  revisionOfRow,
-  rowChecksum,
-} from './row-packer.js';
+import { type PackedRows, POINT_COLUMNS, type PointValues, RowPacker } from './row-packer.js';
 
 /** A page of a scan ends when its rows have that many bytes. */
 const PAGE_BYTES_MAX = 4 * 1024 * 1024;
 /** Ids read ahead while children that are single rows follow each other. */
 const LEAVES_AHEAD_MAX = 512;
-const NOTHING = Buffer.alloc(0);
 
 /** Digest of what lies below a path, as the table has it. */
 type PathRow = [segment: string, count: number, children: number, ...lanes: number[]];
@@ -58,7 +47,7 @@ export class ArchiveReader {
   readonly #hasher: LeafHasher | undefined;
   readonly #damaged: (id: string) => SyncEngineError;
   readonly #statements: ReturnType<typeof prepare>;
-  #scratch = Buffer.allocUnsafeSlow(64 * 1024);
+  readonly #checker = new RowChecker();
 
   /** @param key Key of the digests; `undefined` where none are kept. @param damaged Makes the error of a damaged row. */
   constructor(connection: Connection, key: Uint8Array | undefined, damaged: (id: string) => SyncEngineError) {
@@ -179,7 +168,7 @@ export class ArchiveReader {
     return this.#snapshot(() => {
       const rows = this.#statements.scrub.all(after ?? '', limit);
       const corrupt: string[] = [];
-      for (const values of rows) if (!this.#isSound(values)) corrupt.push(values[0]);
+      for (const values of rows) if (!this.#checker.isSound(values, this.#hasher)) corrupt.push(values[0]);
       return { checked: rows.length, last: rows.length < limit ? undefined : rows.at(-1)?.[0], corrupt };
     });
   }
@@ -288,19 +277,6 @@ export class ArchiveReader {
       ahead = Math.min(ahead * 2, LEAVES_AHEAD_MAX);
     }
     return found;
-  }
-
-  #isSound(values: RowValues): boolean {
-    const revision = revisionOfRow(values);
-    const [, , , , hash, leaf, sum, , , , , , content] = values;
-    if (revision === undefined || hash.length !== 32) return false;
-    const room = envelopeBytesMax(revision);
-    if (room > this.#scratch.length) this.#scratch = Buffer.allocUnsafeSlow(room);
-    const end = encodeEnvelope(revision, this.#scratch, 0, false);
-    if (rowChecksum(this.#scratch, 0, end, hash) !== sum) return false;
-    const expected = revision.deleted ? Buffer.from(NO_CONTENT_HASH, 'hex') : sha256(content);
-    if (!expected.equals(hash)) return false;
-    return (this.#hasher?.leaf(revision, hash) ?? NOTHING).equals(leaf);
   }
 }
 

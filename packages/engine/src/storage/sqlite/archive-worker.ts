@@ -8,7 +8,8 @@ import type {
   RowRange,
   StoredLetter,
 } from '../archive-store.js';
-import { ArchiveFile, type ArchiveRole, type NewArchive } from './archive-file.js';
+import type { NewArchive } from '../identity.js';
+import { ArchiveFile, type ArchiveRole } from './archive-file.js';
 import { unpackWrites } from './pack.js';
 import type { PackedRows } from './row-packer.js';
 

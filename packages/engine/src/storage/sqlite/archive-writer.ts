@@ -3,13 +3,12 @@
  * then one entry of the change log; all of it or nothing.
  */
 import type { Statement } from 'better-sqlite3';
-import { sha256 } from '../../base/hash.js';
 import type { Connection } from '../../base/sqlite.js';
 import { step } from '../../base/steps.js';
-import { checksum, encodeEnvelope, envelopeBytesMax } from '../../item/envelope.js';
+import { checksum } from '../../item/envelope.js';
 import { versionOfMs } from '../../item/hybrid-clock.js';
 import { compareOrder } from '../../item/order.js';
-import { EMPTY_CONTENT, NO_CONTENT_HASH, type Revision } from '../../item/revision.js';
+import { EMPTY_CONTENT, type Revision } from '../../item/revision.js';
 import { LaneSum, LeafHasher } from '../../merkle/digest.js';
 import {
   APPLY_EXISTED,
@@ -25,10 +24,10 @@ import {
   type StoredLetter,
 } from '../archive-store.js';
 import { encodeChanges, nextChain } from '../change-codec.js';
+import { COLUMNS, hashOf, NO_LEAF, RowChecker, type RowValues } from '../row.js';
 import { packRevisions, unpackRevisions } from './pack.js';
 import { PathTable } from './path-table.js';
 import { type Root, RootRow } from './root-row.js';
-import { COLUMNS, type RowValues, rowChecksum } from './row-packer.js';
 
 /** The change log keeps the last changes, and those of the last week if they are fewer. */
 const CHANGES_KEPT = 1_000_000;
@@ -36,9 +35,6 @@ const CHANGES_KEPT_MS = 7 * 24 * 60 * 60 * 1000;
 /** How often the log is trimmed, in transactions, and how much at a time: more than comes in between. */
 const TRIM_EVERY = 64;
 const TRIM_AT_ONCE = 256;
-
-const NO_LEAF = Buffer.alloc(0);
-const NO_HASH = Buffer.from(NO_CONTENT_HASH, 'hex');
 
 /** All but the id, which would make SQLite rewrite its index; then the rowid. */
 type UpdateValues = [...(RowValues extends [string, ...infer Rest] ? Rest : never), rowid: number];
@@ -58,7 +54,7 @@ export class ArchiveWriter {
   readonly #paths: PathTable | undefined;
   readonly #hasher: LeafHasher | undefined;
   readonly #statements: ReturnType<typeof prepare>;
-  #scratch = Buffer.allocUnsafeSlow(64 * 1024);
+  readonly #checker = new RowChecker();
   /** Of the last write: nearly always the same. */
   #origin = '';
   #originBytes = Buffer.alloc(0);
@@ -264,7 +260,7 @@ export class ArchiveWriter {
   }
 
   #valuesOf(write: Revision, at: number): RowValues {
-    const hash = write.deleted ? NO_HASH : sha256(write.content);
+    const hash = hashOf(write);
     if (write.origin !== this.#origin) {
       this.#origin = write.origin;
       this.#originBytes = Buffer.from(write.origin, 'latin1');
@@ -290,11 +286,7 @@ export class ArchiveWriter {
     const known = this.#checksums[at];
     // What a write was made from is no part of the row.
     if (known !== undefined && write.base === undefined) return checksum(hash, 0, hash.length, known);
-    const row = write.base === undefined ? write : { ...write, base: undefined };
-    const room = envelopeBytesMax(row);
-    if (room > this.#scratch.length) this.#scratch = Buffer.allocUnsafeSlow(room);
-    const end = encodeEnvelope(row, this.#scratch, 0, false);
-    return rowChecksum(this.#scratch, 0, end, hash);
+    return this.#checker.checksumOf(write, hash);
   }
 }
 

@@ -2,29 +2,9 @@
  * Rows on their way out of SQLite: each is encoded once, its checksum compared, and its hash added behind.
  */
 import type { SyncEngineError } from '../../base/errors.js';
-import { appendHash, checksum, encodeEnvelope, envelopeBytesMax } from '../../item/envelope.js';
+import { appendHash, encodeEnvelope, envelopeBytesMax } from '../../item/envelope.js';
 import { ORIGIN_BYTES } from '../../item/origin.js';
-import type { ContentTypeName, Revision } from '../../item/revision.js';
-
-export const COLUMNS =
-  'id, version, origin, deleted, content_hash, leaf, checksum, content_type, state, home_instance_id, trace_parent, trace_state, content';
-
-/** A row of `sync_items`, in the order of `COLUMNS`. */
-export type RowValues = [
-  id: string,
-  version: number,
-  origin: Buffer,
-  deleted: number,
-  contentHash: Buffer,
-  leaf: Buffer,
-  checksum: number,
-  contentType: string,
-  state: string,
-  homeInstanceId: string | null,
-  traceParent: string | null,
-  traceState: string | null,
-  content: Buffer,
-];
+import { HASH_BYTES, type RowValues, revisionOfRow, rowChecksum } from '../row.js';
 
 /**
  * What a read of one id asks for: the id is known, and the three columns of bytes come as one value, since
@@ -54,7 +34,6 @@ export interface PackedRows {
   readonly damaged: readonly { readonly place: number; readonly error: SyncEngineError }[];
 }
 
-const HASH_BYTES = 32;
 const ROOM_FIRST = 16 * 1024;
 
 export class RowPacker {
@@ -121,28 +100,4 @@ export class RowPacker {
     this.#buffer.copy(larger, 0, 0, this.#end);
     this.#buffer = larger;
   }
-}
-
-/** Over every column: the envelope without the hash, then the hash. */
-export function rowChecksum(envelope: Buffer, start: number, end: number, hash: Buffer): number {
-  return checksum(hash, 0, hash.length, checksum(envelope, start, end));
-}
-
-/** `undefined` for values that no revision has. */
-export function revisionOfRow(values: RowValues): Revision | undefined {
-  const [id, version, origin, deleted, , , , contentType, state, home, parent, traceState, content] = values;
-  if (contentType !== 'json' && contentType !== 'binary') return undefined;
-  if ((deleted !== 0 && deleted !== 1) || !Number.isSafeInteger(version) || version < 0) return undefined;
-  return {
-    id,
-    version,
-    origin: origin.toString('latin1'),
-    deleted: deleted === 1,
-    contentType: contentType satisfies ContentTypeName,
-    state,
-    content,
-    homeInstanceId: home || undefined,
-    traceParent: parent || undefined,
-    traceState: traceState || undefined,
-  };
 }

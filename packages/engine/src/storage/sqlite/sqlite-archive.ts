@@ -22,7 +22,8 @@ import type {
   ScrubPage,
   StoredLetter,
 } from '../archive-store.js';
-import type { ArchiveRole, NewArchive } from './archive-file.js';
+import type { NewArchive } from '../identity.js';
+import type { ArchiveRole } from './archive-file.js';
 import type { OpenRequest, ReadAnswer } from './archive-worker.js';
 import { packRevisions, unpackRevisions } from './pack.js';
 

@@ -1,0 +1,62 @@
+/**
+ * What the archive on a server needs of a database: transactions, and a few statements whose form differs between
+ * servers. Everything else is plain SQL with `?` for a value. All columns hold bytes or whole numbers: texts are their
+ * UTF-8 bytes, so no character set, collation or U+0000 ever changes what is stored or how it is ordered.
+ */
+
+export type Value = Buffer | number;
+/** Values in the order of the columns. */
+export type Row = readonly Value[];
+
+export interface Column {
+  readonly name: string;
+  readonly type: 'bytes' | 'integer';
+}
+
+/** A table, its columns in order; the first is its primary key. */
+export interface Table {
+  readonly name: string;
+  readonly columns: readonly Column[];
+}
+
+/** One connection, for the time of one transaction or one read. */
+export interface SqlSession {
+  run(sql: string, values?: readonly Value[]): Promise<readonly Row[]>;
+  /** `head WHERE column IN (keys) tail`, in portions; the rows of all of them. */
+  among(head: string, column: string, keys: readonly Buffer[], tail?: string): Promise<Row[]>;
+  /** Rows with new keys. A key that is there already is a conflict (`isConflict`). */
+  insert(table: Table, rows: readonly Row[]): Promise<void>;
+  /** Rows in the place of those with the same keys. */
+  replace(table: Table, rows: readonly Row[]): Promise<void>;
+}
+
+/**
+ * `write`: read committed. `snapshot`: one consistent view, read-only. `read`: single statements, each a view of its own.
+ */
+export type SessionKind = 'write' | 'snapshot' | 'read';
+
+export interface SqlDriver {
+  /** The server, as people are told of it; without credentials. */
+  readonly place: string;
+  /** Of one row in one statement. Larger ones would be refused by the server, and take the connection with them. */
+  readonly rowBytesMax: number;
+  /** Makes the first connection, and looks at the server. May be called again. @throws what the server says. */
+  connect(): Promise<void>;
+  /** Runs `work` on a connection of its own; a transaction is rolled back where it throws. Ends the connection when late. */
+  session<T>(kind: SessionKind, timeoutMs: number, work: (session: SqlSession) => Promise<T>): Promise<T>;
+  /** One process at a time, for the time of `work`. */
+  exclusively<T>(timeoutMs: number, work: (session: SqlSession) => Promise<T>): Promise<T>;
+  /** Statements that make the tables of one schema version, each harmless where it was done before. */
+  readonly migrations: readonly (readonly string[])[];
+  /** Names of the columns that a table has; empty where there is no such table. */
+  columnsOf(session: SqlSession, table: string): Promise<string[]>;
+  /** Settings that lose what was committed, one sentence each. */
+  warnings(session: SqlSession): Promise<string[]>;
+  /** Another transaction was in the way: the same one may succeed when it is run again. */
+  isConflict(error: unknown): boolean;
+  /** The statement was refused because of the row that it writes. */
+  isRefusalOfRow(error: unknown): boolean;
+  /** What an operator should do about it, where that is known: a sentence. */
+  adviceOn(error: unknown): string | undefined;
+  close(): Promise<void>;
+}
