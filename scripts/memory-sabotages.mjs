@@ -154,4 +154,20 @@ export const MEMORY_SABOTAGES = [
     replace: 'if (uses > 1) return;',
     tests: [`${TEST}/memory/memory-cache.test.ts`],
   },
+  {
+    name: 'covers-without-bound',
+    guarantee: 'G7: cache-only items hold up nothing',
+    file: `${SRC}/memory/memory-cache.ts`,
+    find: 'if (!this.#pinnedOnly && accountedBytes(revision) <= room) entry.cover(revision);',
+    replace: 'if (!this.#pinnedOnly && room < Number.POSITIVE_INFINITY) entry.cover(revision);',
+    tests: CACHE_ONLY,
+  },
+  {
+    name: 'queue-of-spilled-never-compacted',
+    guarantee: 'G7: rewriting what is spilled takes no more memory',
+    file: `${SRC}/memory/memory-cache.ts`,
+    find: 'if (waiting < SPILLED_COMPACTED_MIN || waiting < this.#spilledCount * 3) return;',
+    replace: 'if (waiting > SPILLED_COMPACTED_MIN || waiting < this.#spilledCount * 3) return;',
+    tests: SPILL,
+  },
 ];

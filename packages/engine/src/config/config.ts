@@ -4,7 +4,7 @@
  */
 import * as v from 'valibot';
 import { SyncEngineError } from '../base/errors.js';
-import { ID_BYTES_MAX } from '../item/object-id.js';
+
 import { nearest } from './nearest.js';
 import type { AckLevel } from './submit-options.js';
 
@@ -88,6 +88,8 @@ export interface ResolvedConfig
 }
 
 const MIB = 1024 * 1024;
+/** Of an item beside its content, at most: its texts and what memory needs to keep it. */
+const ITEM_BYTES_MAX = 8192;
 const PAYLOAD_BYTES_MAX = 16 * MIB - 64 * 1024;
 /** Longest timer, and long enough for every bound in milliseconds. */
 const MS_MAX = 2 ** 31 - 1;
@@ -309,7 +311,7 @@ function* contradictions(config: Partial<Parsed>, readyMade: ReadyMade): Generat
   }
   const l1 = config.l1MaxBytes;
   if (l1 === undefined) return;
-  const room = l1 - ID_BYTES_MAX - 1024;
+  const room = l1 - ITEM_BYTES_MAX;
   if (config.maxPayloadBytes !== undefined && config.maxPayloadBytes > room) {
     yield `maxPayloadBytes (${config.maxPayloadBytes}) does not fit into l1MaxBytes (${l1})`;
   }

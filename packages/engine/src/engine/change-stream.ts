@@ -3,7 +3,6 @@ import { SyncEngineError } from '../base/errors.js';
 import { formatOrigin } from '../item/origin.js';
 import type { Revision } from '../item/revision.js';
 import { itemOf, type SyncItem } from '../item/sync-item.js';
-import type { Scheduler, Timer } from '../ports/ports.js';
 import type { ChangeBatch, ChangeHead } from '../storage/archive-store.js';
 import { FIRST_CHAIN } from '../storage/change-codec.js';
 import type { GuardedArchive } from '../storage/guarded-archive.js';
@@ -52,9 +51,10 @@ const START: ChangeHead = { position: 0, chain: FIRST_CHAIN };
 
 export interface StreamParts {
   readonly archive: GuardedArchive;
-  readonly scheduler: Scheduler;
-  /** Resolves at the next commit, or when the engine closes. */
-  readonly nextCommit: () => Promise<void>;
+  /** Commits so far. */
+  readonly commits: () => number;
+  /** Resolves at the next commit, when the engine closes, or after `ms`. */
+  readonly nextCommit: (ms: number) => Promise<void>;
   readonly closed: () => boolean;
 }
 
@@ -63,7 +63,7 @@ export async function* streamChanges(options: ChangeOptions, parts: StreamParts)
   const { signal } = options;
   let at = options.from === undefined ? START : headOf(options.from);
   while (!parts.closed()) {
-    const wake = parts.nextCommit();
+    const commits = parts.commits();
     const page = await abortable(parts.archive.changesSince(at, BATCH), signal);
     if (page.gap !== 'none') {
       at = page.head;
@@ -76,7 +76,7 @@ export async function* streamChanges(options: ChangeOptions, parts: StreamParts)
     }
     if (page.batches.length > 0) continue;
     if (options.tail === false) return;
-    await abortable(commitOrPause(wake, parts.scheduler), signal);
+    if (parts.commits() === commits) await abortable(parts.nextCommit(POLL_MS), signal);
   }
 }
 
@@ -116,13 +116,4 @@ function headOf(position: unknown): ChangeHead {
     throw new SyncEngineError('CONFIG', 'from is no position: pass back one that a change had, as it was.');
   }
   return { position: Number(match[1]), chain: match[2] as string };
-}
-
-async function commitOrPause(commit: Promise<void>, scheduler: Scheduler): Promise<void> {
-  let timer: Timer | undefined;
-  const pause = new Promise<void>((resolve) => {
-    timer = scheduler.after(POLL_MS, resolve);
-  });
-  await Promise.race([commit, pause]);
-  timer?.cancel();
 }

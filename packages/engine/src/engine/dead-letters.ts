@@ -16,6 +16,7 @@ import type { GuardedArchive } from '../storage/guarded-archive.js';
 import type { WriteAheadLog } from '../wal/write-ahead-log.js';
 
 const VERIFIED_AT_ONCE = 1000;
+const REASON_LENGTH_MAX = 1000;
 
 /**
  * A write that SQL refused because of the row itself. Reads answer with it until it is retried, discarded or
@@ -64,7 +65,7 @@ export class DeadLetters {
 
   /** Sets an entry's revision aside, durably as soon as can be. */
   add(entry: Entry, reason: string): void {
-    entry.setAside({ reason, atMs: this.#parts.clock.now() });
+    entry.setAside({ reason: shortened(reason), atMs: this.#parts.clock.now() });
     this.#entries.set(entry.id, entry);
     this.#superseded.delete(entry.id);
     const { log } = this.#parts;
@@ -179,10 +180,16 @@ export class DeadLetters {
   }
 }
 
+/** A database may say much; the log keeps the beginning. */
+function shortened(reason: string): string {
+  if (reason.length <= REASON_LENGTH_MAX) return reason.toWellFormed();
+  return `${reason.slice(0, REASON_LENGTH_MAX)}…`.toWellFormed();
+}
+
 export function rejectedError(id: string, reason: string): SyncEngineError {
   return new SyncEngineError(
     'REJECTED',
-    `SQL refuses this row: ${reason}. The write is set aside and shown by reads; deadLetters.list() has it. Retry it after mending the cause, discard it, or write the id again.`,
+    `SQL refuses this row: ${shortened(reason)}. The write is set aside and shown by reads; deadLetters.list() has it. Retry it after mending the cause, discard it, or write the id again.`,
     { outcome: 'indeterminate', context: { tier: 'sql', id } },
   );
 }

@@ -41,8 +41,8 @@ export interface KeeperConfig {
 export interface KeeperParts {
   readonly archive: GuardedArchive;
   readonly snapshot: FilterSnapshotFile | undefined;
-  /** Whether somebody reads the change log anyhow, and tells (`learn`). */
-  readonly followed: boolean;
+  /** Where others write too: reads what is new in the change log, and tells (`learn`). */
+  readonly look: (() => Promise<void>) | undefined;
   readonly ports: SystemPorts;
   readonly corrupt: (error: SyncEngineError) => void;
   readonly failed: (error: unknown) => void;
@@ -142,7 +142,7 @@ export class FilterKeeper {
     const covered = this.#covered;
     if (covered === undefined || this.#working !== undefined) return;
     if (head.position === covered.position + (changed ? 1 : 0)) this.#covered = head;
-    else if (head.position > covered.position && !this.#parts.followed) this.#work();
+    else if (head.position > covered.position && this.#parts.look === undefined) this.#work();
   }
 
   /** Somebody committed a transaction, perhaps we. In the order of commits. */
@@ -187,7 +187,10 @@ export class FilterKeeper {
     const trusted = this.manager.trust === 'trusted';
     for (let ids: string[]; ; ) {
       ids = await this.#parts.archive.ids(after, pageSize);
-      for (const id of ids) if (!this.manager.filter.mightContain(id)) missing++;
+      const denied = ids.filter((id) => !this.manager.filter.mightContain(id));
+      // What others have stored since the last look is not denied yet: the filter is believed within the lease only.
+      if (denied.length > 0) await this.#parts.look?.();
+      for (const id of denied) if (!this.manager.filter.mightContain(id)) missing++;
       checked += ids.length;
       after = ids.at(-1);
       if (ids.length < pageSize) break;

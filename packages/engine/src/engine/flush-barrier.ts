@@ -58,10 +58,6 @@ export class FlushBarrier implements AckTarget {
     if (this.#left === 0) this.#end(this.#resolve);
   }
 
-  get over(): boolean {
-    return this.#over;
-  }
-
   /** Every entry is known. */
   armed(): void {
     if (this.#left === 0) this.#end(this.#resolve);
@@ -107,6 +103,7 @@ export class FlushBarrier implements AckTarget {
     settle();
     // Those still on their entries are answered by nobody any more; settled, they are dropped at the next turn.
     for (const waiter of this.#waiters) if (!waiter.settled) waiter.fail(GIVEN_UP);
+    this.#waiters.length = 0;
   }
 }
 

@@ -175,10 +175,30 @@ export class Flusher {
 
   /** A write took the place of a spilled one: who waits for that one waits for the entry. */
   replacedSpilled(entry: Entry): void {
-    for (const barrier of this.#spillBarriers.keys()) {
-      if (barrier.over) this.#spillBarriers.delete(barrier);
-      else barrier.waitFor(entry);
-    }
+    for (const barrier of this.#spillBarriers.keys()) barrier.waitFor(entry);
+  }
+
+  /** A spilled write will not be stored, since the log cannot give it back: who waits for all of them has to know. */
+  spilledLost(id: string): void {
+    const error = new SyncEngineError(
+      'CORRUPTION',
+      'An acknowledged write could not be read back from the log, so it cannot be stored. Its id is refused with CORRUPTION until it is written again; healthCheck() counts such ids.',
+      { context: { tier: 'wal', id, operation: 'flush' } },
+    );
+    for (const barrier of [...this.#spillBarriers.keys()]) barrier.fail(error);
+    if (this.#isDrained) this.#wakeDrained();
+  }
+
+  /** `batchFlushMs` may have changed: what waits is as old as it is, and waits no longer than that from now on. */
+  rearm(): void {
+    if (this.#ageTimer === undefined) return;
+    this.#ageTimer.cancel();
+    this.#ageTimer = this.#parts.ports.scheduler.after(this.#config.batchFlushMs, () => this.#aged());
+  }
+
+  /** A `flush()` has ended, however. */
+  ended(barrier: FlushBarrier): void {
+    this.#spillBarriers.delete(barrier);
   }
 
   /** Sends what is there without waiting for count, bytes or age. */
@@ -325,14 +345,13 @@ export class Flusher {
     }
     this.#refilling = true;
     spill.refill(this.#refs).then(
-      ({ entries, lost }) => {
+      (entries) => {
         this.#refilling = false;
         this.#refs = [];
         for (const entry of entries) {
           this.addToBacklog(entry);
           this.replacedSpilled(entry);
         }
-        if (lost.length > 0) this.#failSpillBarriers(lost);
         this.#spilledTaken();
         this.pump();
       },
@@ -519,17 +538,6 @@ export class Flusher {
   #retryTimerOf(run: () => void): Timer {
     const { scheduler, random } = this.#parts.ports;
     return scheduler.after(retryDelayMs(RETRY_PRESETS.batchWrite, 0, random.number()), run);
-  }
-
-  /** Writes that the log cannot give back will not be stored: who waits for all of them has to know. */
-  #failSpillBarriers(lost: readonly string[]): void {
-    const error = new SyncEngineError(
-      'CORRUPTION',
-      `${lost.length} acknowledged writes could not be read back from the log, so they cannot be stored. Their ids are refused with CORRUPTION until they are written again; healthCheck() counts them.`,
-      { context: { tier: 'wal', id: lost[0] as string, operation: 'flush' } },
-    );
-    for (const barrier of this.#spillBarriers.keys()) barrier.fail(error);
-    this.#spillBarriers.clear();
   }
 
   #wakeDrained(): void {

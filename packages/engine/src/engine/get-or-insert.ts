@@ -9,7 +9,7 @@ import { itemOf, SyncItem } from '../item/sync-item.js';
 import type { MemoryCache } from '../memory/memory-cache.js';
 import type { Load, Loads } from './loads.js';
 
-/** Makes the item of an id that does not exist yet. `signal` is that of the caller who caused the call. */
+/** Makes the item of an id that does not exist yet. `signal` is aborted when all who wait for it have given up. */
 export type LoadFactory = (id: string, signal: AbortSignal) => Promise<SyncItem> | SyncItem;
 
 /** How often a load that a write overtook is made again before its value is returned, not submitted. */
@@ -32,10 +32,10 @@ export function getOrInsert(
 ): Promise<SyncItem> {
   const found = parts.memory.read(id);
   if (typeof found !== 'string' && parts.current()) return Promise.resolve(found);
-  const underWay = parts.loads.find(id)?.promise;
-  if (underWay !== undefined) return underWay;
-  const load = parts.loads.begin(id);
-  load.promise = run(id, factory, options, load, parts).finally(() => parts.loads.end(id));
+  const underWay = parts.loads.find(id);
+  const load = underWay ?? parts.loads.begin(id);
+  load.join(options?.signal);
+  load.promise ??= run(id, factory, options, load, parts).finally(() => parts.loads.end(id));
   return load.promise;
 }
 
@@ -50,25 +50,28 @@ async function run(
     load.overtaken = false;
     const found = await parts.get(id);
     if (found !== undefined) return found;
-    const made = await callFactory(id, factory, options?.signal);
+    const made = await callFactory(id, factory, load.signal);
     if (load.overtaken) {
       if (attempt < LOADS_MAX) continue;
       return made;
     }
-    const { version } = await parts.submit(made, options);
+    // Others may wait for it whose signal is another, or who have none.
+    const { version } = await parts.submit(made, withoutSignal(options));
     const newest = parts.memory.cached(id) ?? parts.memory.newest(id);
     return typeof newest === 'object' && newest.version === version ? itemOf(newest) : made;
   }
 }
 
-async function callFactory(
-  id: string,
-  factory: LoadFactory,
-  signal: AbortSignal | undefined,
-): Promise<SyncItem> {
-  const made = await factory(id, signal ?? new AbortController().signal);
+async function callFactory(id: string, factory: LoadFactory, signal: AbortSignal): Promise<SyncItem> {
+  const made = await factory(id, signal);
   if (!(made instanceof SyncItem) || made.id !== id) {
     throw new TypeError('The factory must return a SyncItem with the id that it was called with.');
   }
   return made;
+}
+
+function withoutSignal(options: SubmitOptions | undefined): SubmitOptions | undefined {
+  if (options?.signal === undefined) return options;
+  const { signal: _signal, ...others } = options;
+  return others;
 }

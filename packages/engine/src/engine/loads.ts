@@ -4,9 +4,34 @@
  */
 import type { SyncItem } from '../item/sync-item.js';
 
-export interface Load {
-  overtaken: boolean;
+export class Load {
+  overtaken = false;
   promise: Promise<SyncItem> | undefined;
+  readonly #controller = new AbortController();
+  #waiting = 0;
+  readonly #forgotten: (() => void)[] = [];
+
+  /** Aborted when all who joined have given up; who has no signal never does. */
+  get signal(): AbortSignal {
+    return this.#controller.signal;
+  }
+
+  join(signal: AbortSignal | undefined): void {
+    this.#waiting++;
+    const leave = (): void => {
+      this.#waiting--;
+      if (this.#waiting === 0) this.#controller.abort();
+    };
+    if (signal?.aborted === true) leave();
+    if (signal === undefined || signal.aborted) return;
+    signal.addEventListener('abort', leave, { once: true });
+    this.#forgotten.push(() => signal.removeEventListener('abort', leave));
+  }
+
+  /** A caller's signal may live for long. */
+  end(): void {
+    for (const forget of this.#forgotten) forget();
+  }
 }
 
 export class Loads {
@@ -17,12 +42,13 @@ export class Loads {
   }
 
   begin(id: string): Load {
-    const load: Load = { overtaken: false, promise: undefined };
+    const load = new Load();
     this.#loads.set(id, load);
     return load;
   }
 
   end(id: string): void {
+    this.#loads.get(id)?.end();
     this.#loads.delete(id);
   }
 

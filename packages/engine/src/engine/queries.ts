@@ -79,7 +79,10 @@ export class Queries {
     ack: AckLevel,
     options: WriteOptions,
   ): Promise<SubmitReceipt | undefined> {
-    const source = await this.#sourceOf(id, options.signal);
+    let source: Revision | undefined | 'again';
+    // Nothing is awaited between the answer and the write: what comes in between would be overwritten unseen.
+    do source = this.#sourceOf(id, await abortable(this.#parts.get(id), options.signal));
+    while (source === 'again');
     const cached = this.#parts.memory.cached(id);
     if (cached !== undefined) {
       const request = { source: cached, deleted: false, state, ack, signal: options.signal };
@@ -96,18 +99,14 @@ export class Queries {
     });
   }
 
-  /** The newest revision as of the return. */
-  async #sourceOf(id: string, signal: AbortSignal | undefined): Promise<Revision | undefined> {
+  /** The newest revision now. @param found What a read has just answered; what was written since is newer. */
+  #sourceOf(id: string, found: SyncItem | undefined): Revision | undefined | 'again' {
     const { memory } = this.#parts;
-    for (;;) {
-      const found = await abortable(this.#parts.get(id), signal);
-      // What was written since the read was answered is newer than the answer.
-      const newest = memory.newest(id);
-      if (newest === 'absent') return found === undefined ? undefined : revisionOf(found);
-      if (newest !== 'spilled') return newest;
-      if (memory.presence(id) === 'deleted') return undefined;
-      if (found?.version === memory.versionOf(id)) return revisionOf(found);
-    }
+    const newest = memory.newest(id);
+    if (newest === 'absent') return found === undefined ? undefined : revisionOf(found);
+    if (newest !== 'spilled') return newest;
+    if (memory.presence(id) === 'deleted') return undefined;
+    return found?.version === memory.versionOf(id) ? revisionOf(found) : 'again';
   }
 
   /** Tombstones for every item of the range that is older than the call. Returns how many. */

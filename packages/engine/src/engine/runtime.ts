@@ -11,7 +11,7 @@ import { HybridClock, versionOfMs } from '../item/hybrid-clock.js';
 import { makeOrigin } from '../item/origin.js';
 import type { Revision } from '../item/revision.js';
 import type { Entry } from '../memory/entry.js';
-import { MemoryCache } from '../memory/memory-cache.js';
+import { MemoryCache, type SpilledRef } from '../memory/memory-cache.js';
 import type { Timer } from '../ports/ports.js';
 import { BackpressureLevel } from '../resilience/backpressure.js';
 import type { CircuitState } from '../resilience/circuit-breaker.js';
@@ -90,7 +90,8 @@ export class EngineRuntime {
   #drainChanged: (() => void) | undefined;
   #archiveInfo: ArchiveInfo | undefined;
   #logId: string | undefined;
-  #commitWaiters: (() => void)[] = [];
+  #commits = 0;
+  readonly #commitWaiters = new Set<() => void>();
   #collecting: Promise<void> | undefined;
   #collectedAtMs = 0;
   /** The look that was the newest when stale items were last reported. */
@@ -285,6 +286,7 @@ export class EngineRuntime {
     this.telemetry.closing();
     this.#go('shutdown');
     await this.#started?.catch(() => {});
+    this.#writes?.stopTaking(this.#closedError());
     const pending = this.#waiting;
     if (pending > 0) await this.#drain(left());
     if (this.letters.volatileCount > 0 && this.log !== undefined)
@@ -294,8 +296,10 @@ export class EngineRuntime {
     if (this.#writes !== undefined) this.log?.keep({ clockMark: this.clock.last + 1 });
     await this.#closeParts(left());
     this.#go('closed');
-    this.telemetry.closed(pending - remaining, remaining);
-    return { flushed: pending - remaining, remaining };
+    // A dead letter that was set aside meanwhile was pending, and is neither.
+    const flushed = Math.max(0, pending - remaining);
+    this.telemetry.closed(flushed, remaining);
+    return { flushed, remaining };
   }
 
   /** Writes that are on their way to SQL. */
@@ -427,15 +431,27 @@ export class EngineRuntime {
     return Math.min(lowest, this.memory.spilledFrom - 1);
   }
 
-  /** Resolves at the next commit to SQL, or when the engine closes. */
-  nextCommit(): Promise<void> {
-    return new Promise((resolve) => this.#commitWaiters.push(resolve));
+  /** Commits to SQL that this engine knows of. */
+  get commits(): number {
+    return this.#commits;
+  }
+
+  /** Resolves at the next commit to SQL, when the engine closes, or after `ms`. */
+  nextCommit(ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      const wake = (): void => {
+        timer.cancel();
+        this.#commitWaiters.delete(wake);
+        resolve();
+      };
+      const timer = this.ports.scheduler.after(ms, wake);
+      this.#commitWaiters.add(wake);
+    });
   }
 
   #wakeStreams(): void {
-    const waiting = this.#commitWaiters;
-    this.#commitWaiters = [];
-    for (const wake of waiting) wake();
+    this.#commits++;
+    for (const wake of [...this.#commitWaiters]) wake();
   }
 
   /** Resolves when everything that is dirty now is stored. */
@@ -443,7 +459,10 @@ export class EngineRuntime {
     if (this.flusher === undefined) return Promise.resolve();
     const refusal = this.archive?.refusal;
     if (refusal !== undefined) return Promise.reject(refusal);
-    const barrier = new FlushBarrier(timeoutMs, signal, this.ports, (ended) => this.#barriers.delete(ended));
+    const barrier = new FlushBarrier(timeoutMs, signal, this.ports, (ended) => {
+      this.#barriers.delete(ended);
+      this.flusher?.ended(ended);
+    });
     this.#barriers.add(barrier);
     this.flusher.raise(barrier);
     return barrier.promise;
@@ -454,10 +473,17 @@ export class EngineRuntime {
     const keys = CONFIG_KEYS.filter((key) => changed[key] !== this.config[key]);
     if (keys.length === 0) return;
     Object.assign(this.config, changed);
-    this.memory.bytesMax = changed.l1MaxBytes;
+    this.#resizeMemory();
     this.ports.logger.info({ keys }, 'The configuration was changed.');
     this.#writes?.relieved();
+    this.flusher?.rearm();
     this.flusher?.pump();
+  }
+
+  /** In portions: a smaller budget may mean millions of evictions. */
+  #resizeMemory(): void {
+    if (this.memory.resize(this.config.l1MaxBytes, DROPPED_AT_ONCE))
+      this.ports.scheduler.soon(() => this.#resizeMemory());
   }
 
   health(): HealthCheck {
@@ -578,6 +604,13 @@ export class EngineRuntime {
     this.#drainChanged?.();
   }
 
+  /** The log cannot give back a spilled write: its id is refused from now on, and who waits for it is told. */
+  #spilledLost({ id, position }: SpilledRef): void {
+    this.memory.dropSpilled(id, position);
+    this.#noteDamage([{ id, position }]);
+    this.flusher?.spilledLost(id);
+  }
+
   #noteDamage(records: readonly DamagedRecord[]): void {
     for (const { id, position } of records) {
       this.damaged.add(id, position);
@@ -636,10 +669,7 @@ export class EngineRuntime {
       },
       notLogged: (entry, version, error) => entry.failWaiters(version, error, 'wal'),
       damaged: (records) => this.#noteDamage(records),
-      spilledLost: (id, position) => {
-        this.memory.dropSpilled(id, position);
-        this.#noteDamage([{ id, position }]);
-      },
+      spilledLost: (id, position) => this.#spilledLost({ id, position }),
       statusChanged: (status, error) => this.#logStatusChanged(status, error),
       committed: (group) => this.telemetry.logCommitted(group),
     });
@@ -654,7 +684,7 @@ export class EngineRuntime {
       leaving: (entry) => this.flusher?.leave(entry),
       entriesMax: this.pressure.entriesMax,
       spilled: () => this.#writes?.relieved(),
-      damaged: (records) => this.#noteDamage(records),
+      lost: (ref) => this.#spilledLost(ref),
       get: (id) => this.reads.get(id),
     });
   }
@@ -694,7 +724,7 @@ export class EngineRuntime {
     return new FilterKeeper(this.config, {
       archive: this.archive,
       snapshot: walPath === undefined ? undefined : new FilterSnapshotFile(`${walPath}-filter`),
-      followed: this.follower !== undefined,
+      look: this.follower === undefined ? undefined : () => (this.follower as ChangeFollower).lookAnew(),
       ports: this.ports,
       corrupt: (error) => {
         this.ports.logger.error({ ...error.context }, error.message);

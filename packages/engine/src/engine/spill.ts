@@ -39,7 +39,8 @@ export interface SpillParts {
   readonly entriesMax: number;
   /** Memory has room again. */
   readonly spilled: () => void;
-  readonly damaged: (records: readonly DamagedRecord[]) => void;
+  /** The log cannot give back what it holds of a spilled write. */
+  readonly lost: (ref: SpilledRef) => void;
   /** A read that has to start anew. */
   readonly get: (id: string) => Promise<SyncItem | undefined>;
 }
@@ -85,7 +86,7 @@ export class Spill {
       if (memory.spilledPosition(id) !== position) continue;
       const revision = intact(record, id);
       if (revision !== undefined) return revision.deleted ? undefined : itemOf(revision);
-      this.#lost({ id, position });
+      this.#parts.lost({ id, position });
     }
   }
 
@@ -107,7 +108,7 @@ export class Spill {
           found.push(revision);
           return;
         }
-        if (memory.spilledPosition(id) === position) this.#lost({ id, position });
+        if (memory.spilledPosition(id) === position) this.#parts.lost({ id, position });
       }
     };
     await Promise.all(ids.map(read));
@@ -115,26 +116,22 @@ export class Spill {
   }
 
   /**
-   * Brings spilled writes back, the longest spilled first; `lost`: ids whose records are damaged.
+   * Brings spilled writes back, the longest spilled first.
    * @throws what the log throws; then nothing came back.
    */
-  async refill(refs: readonly SpilledRef[]): Promise<{ readonly entries: Entry[]; readonly lost: string[] }> {
+  async refill(refs: readonly SpilledRef[]): Promise<Entry[]> {
     const { memory, log } = this.#parts;
     const records = await this.#within(log.read(refs.map((ref) => ref.position)));
     const entries: Entry[] = [];
-    const lost: string[] = [];
     for (let at = 0; at < refs.length; at++) {
       const ref = refs[at] as SpilledRef;
       if (memory.spilledPosition(ref.id) !== ref.position) continue;
       const revision = intact(records[at], ref.id);
       const entry = revision === undefined ? undefined : memory.unspill(revision, ref.position);
       if (entry !== undefined) entries.push(entry);
-      else {
-        this.#lost(ref);
-        lost.push(ref.id);
-      }
+      else this.#parts.lost(ref);
     }
-    return { entries, lost };
+    return entries;
   }
 
   /** Share of memory or of the heap, whichever is fuller, that what is not stored takes. */
@@ -169,11 +166,6 @@ export class Spill {
     this.relieve();
   }
 
-  #lost({ id, position }: SpilledRef): void {
-    this.#parts.memory.dropSpilled(id, position);
-    this.#parts.damaged([{ id, position }]);
-  }
-
   /** Reads of one turn go to the log together. */
   #record(position: number, bytes: number): Promise<LoadedRecord | DamagedRecord | undefined> {
     return new Promise((resolve, reject) => {
@@ -192,17 +184,16 @@ export class Spill {
         bytes += (waiting[end] as Waiting).bytes;
         if (bytes > BYTES_PER_READ_MAX && end > from) break;
       }
-      await this.#read(waiting.slice(from, end));
+      const portion = waiting.slice(from, end);
+      try {
+        const records = await this.#within(this.#parts.log.read(portion.map((one) => one.position)));
+        for (let at = 0; at < portion.length; at++) (portion[at] as Waiting).resolve(records[at]);
+      } catch (cause) {
+        // The rest would only wait as long again.
+        for (const one of waiting.slice(from)) one.reject(unavailable(cause));
+        return;
+      }
       from = end;
-    }
-  }
-
-  async #read(waiting: readonly Waiting[]): Promise<void> {
-    try {
-      const records = await this.#within(this.#parts.log.read(waiting.map((one) => one.position)));
-      for (let at = 0; at < waiting.length; at++) (waiting[at] as Waiting).resolve(records[at]);
-    } catch (cause) {
-      for (const one of waiting) one.reject(unavailable(cause));
     }
   }
 

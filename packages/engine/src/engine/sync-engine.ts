@@ -507,8 +507,8 @@ export class SyncEngine implements AsyncDisposable {
     }
     return streamChanges(options, {
       archive: runtime.archive,
-      scheduler: runtime.ports.scheduler,
-      nextCommit: () => runtime.nextCommit(),
+      commits: () => runtime.commits,
+      nextCommit: (ms) => runtime.nextCommit(ms),
       closed: () => runtime.state !== 'Running',
     });
   }
@@ -608,7 +608,7 @@ export class SyncEngine implements AsyncDisposable {
 
   /**
    * Changes what can change while the engine runs (docs/configuration.md), all of it or nothing. What is under way keeps
-   * its bounds; a smaller `l1MaxBytes` evicts at once.
+   * its bounds; a smaller `l1MaxBytes` evicts in portions.
    * @throws `CONFIG` with every problem; also for keys that need a restart. `ENGINE_STATE` once closed.
    */
   updateConfig(change: Partial<SyncEngineConfig>): void {
@@ -616,6 +616,13 @@ export class SyncEngine implements AsyncDisposable {
     if (state === 'Closed' || state === 'Failed' || state === 'ShuttingDown')
       throw this.#stateError('updateConfig');
     const changed = changedConfig(this.#runtime.config, this.#given, change, this.#readyMade);
+    const { bytesMax, bytesMin } = this.#runtime.memory;
+    if (changed.l1MaxBytes < bytesMax && changed.l1MaxBytes < bytesMin) {
+      throw new SyncEngineError(
+        'CONFIG',
+        `l1MaxBytes cannot be lowered to ${changed.l1MaxBytes} while the engine runs: the tables that memory has grown leave too little room below ${bytesMin}. Choose more, or restart with the new budget.`,
+      );
+    }
     this.#given = { ...this.#given, ...change };
     this.#runtime.reconfigure(changed);
   }

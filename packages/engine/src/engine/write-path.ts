@@ -276,6 +276,11 @@ export class WritePath {
     return true;
   }
 
+  /** Nothing is taken any more. Those who wait go on waiting. */
+  stopTaking(error: SyncEngineError): void {
+    this.#closed = withOutcome(error, 'not-applied');
+  }
+
   /** Ends the waiting of everyone: the engine closes. */
   failAll(error: SyncEngineError): void {
     this.#closed = withOutcome(error, 'not-applied');

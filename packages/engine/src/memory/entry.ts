@@ -64,6 +64,8 @@ export class Entry implements BatchableItem {
   durableVersion = 0;
   /** The record in the log has this version, but not its refusal. */
   logStale = false;
+  /** A group with a record of it failed, and nobody knows what of it was kept: until the log is read anew. */
+  logUnknown = false;
   /** Waits in a group that was not yet sent to the log. */
   logQueued = false;
 
@@ -123,6 +125,7 @@ export class Entry implements BatchableItem {
       this.replacedPosition === 0 &&
       !this.logQueued &&
       !this.logStale &&
+      !this.logUnknown &&
       refusal === undefined &&
       !this.awaited
     );
@@ -133,7 +136,8 @@ export class Entry implements BatchableItem {
    * replayed, and be read until it has lost to what SQL holds.
    */
   hasOlderRecord(version: number): boolean {
-    return this.replacedPosition !== 0 || (this.logPosition !== 0 && this.loggedVersion < version);
+    if (this.replacedPosition !== 0 || this.logUnknown) return true;
+    return this.logPosition !== 0 && this.loggedVersion < version;
   }
 
   /** The archive refused the revision: it stays, pinned and readable, and is not flushed. */

@@ -13,7 +13,7 @@
 import { isNewer } from '../item/order.js';
 import type { Revision } from '../item/revision.js';
 import { itemOf, type SyncItem } from '../item/sync-item.js';
-import { accountedSize, Entry, textBytes } from './entry.js';
+import { accountedBytes, accountedSize, Entry, textBytes } from './entry.js';
 import { Evictor } from './eviction.js';
 import { type HashSeed, hashOfId, IdIndex, type SlotIds } from './id-index.js';
 import { Interned } from './interned.js';
@@ -77,9 +77,15 @@ const SLAB_HEAD_BYTES = 16;
 const HOT_READS = 2;
 const HOT_MAX = 2 ** 16;
 const HOT_BYTES = 110;
+/** Share of the budget above which what is pinned is covered by no cache-only item: those hold up nothing. */
+const COVERED_SHARE = 0.5;
+/** Shorter queues are not worth compacting. */
+const SPILLED_COMPACTED_MIN = 1024;
 const SLOTS_MIN = 64;
 /** Small, since a step counts at once, and what is clean makes room for it. */
 const GROWTH = 1.125;
+/** Fewer slabs than these leave no choice of what to keep. */
+const SLABS_MIN = 8;
 const SLAB_BYTES_MIN = 1024;
 const SLAB_BYTES_MAX = 256 * 1024;
 
@@ -126,8 +132,10 @@ export class MemoryCache implements SlabOwner, SlotIds {
   #spilledCount = 0;
   /** Slots in the order in which they were spilled; some are not spilled any more. */
   #spilledQueue: number[] = [];
+  /** Of each in the queue: how many were spilled before it, ever. */
+  #spilledNumbers: number[] = [];
   #spilledHead = 0;
-  #spilledTaken = 0;
+  #spilledEver = 0;
   #spilledBytes = 0;
   #waitingBytes = 0;
   /** No spilled write is older; exact enough, and known without a walk. */
@@ -190,7 +198,7 @@ export class MemoryCache implements SlabOwner, SlotIds {
       this.#order.overheadBytes -
       this.#orderBaseBytes +
       this.#hot.size * HOT_BYTES +
-      (this.#spilledQueue.length + this.#freeSlots.length) * 8 +
+      (this.#spilledQueue.length * 2 + this.#freeSlots.length) * 8 +
       this.#index.bytes +
       this.#slabs.bytes +
       this.#objectBytes +
@@ -202,7 +210,8 @@ export class MemoryCache implements SlabOwner, SlotIds {
 
   /** Bytes that cannot be evicted: what is pending or spilled. */
   get pinnedBytes(): number {
-    return this.#dirtyBytes + this.#spilledBytes + this.dirtyCount * this.#slotCost;
+    const queued = this.#spilledQueue.length * 16;
+    return this.#dirtyBytes + this.#spilledBytes + queued + this.dirtyCount * this.#slotCost;
   }
 
   /** Writes that are not yet stored, spilled ones included. */
@@ -247,10 +256,36 @@ export class MemoryCache implements SlabOwner, SlotIds {
     this.#nowMs = monotonicMs;
   }
 
-  /** Another budget: what is clean makes room at once, what is pinned as it is stored. */
-  set bytesMax(bytesMax: number) {
-    this.#bytesMax = bytesMax;
-    this.#evictToBudget();
+  /**
+   * A step towards another budget: what is clean makes room, `countMax` entries at most, what is pinned as it is stored.
+   * Whether there is more to do.
+   */
+  resize(bytesMax: number, countMax: number): boolean {
+    if (bytesMax >= this.#bytesMax) {
+      this.#bytesMax = bytesMax;
+      return false;
+    }
+    let evicted = 0;
+    while (this.bytes > bytesMax && evicted < countMax) {
+      if (this.#slabs.fragmented) this.#slabs.compact();
+      else {
+        const slot = this.#order.victim(this.#nowMs);
+        if (slot === -1) break;
+        this.#evict(slot);
+        evicted++;
+      }
+    }
+    // Writes in between must not be made to do the rest at once.
+    const more = evicted === countMax && this.bytes > bytesMax;
+    this.#bytesMax = more ? this.bytes : bytesMax;
+    return more;
+  }
+
+  /** The least budget that leaves room beside what does not shrink while the process lives: tables and slabs. */
+  get bytesMin(): number {
+    const tables =
+      this.#capacity * SLOT_BYTES + this.#order.overheadBytes - this.#orderBaseBytes + this.#index.bytes;
+    return Math.max(tables * 2, this.#slabs.slabBytes * SLABS_MIN);
   }
 
   /** Whether nothing clean is kept (`dropClean`), and nothing filled from lower tiers. */
@@ -470,7 +505,9 @@ export class MemoryCache implements SlabOwner, SlotIds {
     const entry = slot === -1 ? undefined : this.#entryAt(slot);
     if (entry !== undefined) {
       this.#countDirty(entry, -1);
-      entry.cover(this.#pinnedOnly ? undefined : revision);
+      entry.cover(undefined);
+      const room = this.#bytesMax * COVERED_SHARE - this.pinnedBytes - entry.sizeBytes;
+      if (!this.#pinnedOnly && accountedBytes(revision) <= room) entry.cover(revision);
       this.#countDirty(entry, 1);
     } else if (slot !== -1 && ((this.#flags[slot] as number) & FLAG_SPILLED) !== 0) {
       return;
@@ -510,7 +547,7 @@ export class MemoryCache implements SlabOwner, SlotIds {
     this.#writeRecord(slot, revision, flags, false, logPosition);
     // Of a spilled write nobody counts reads; the place says what the content would take.
     this.#accessCounts[slot] = revision.content.length;
-    this.#spilledQueue.push(slot);
+    this.#queueSpilled(slot);
     this.#spilledFrom =
       this.#spilledCount === 0 ? revision.version : Math.min(this.#spilledFrom, revision.version);
     this.#spilledCount++;
@@ -536,25 +573,48 @@ export class MemoryCache implements SlabOwner, SlotIds {
     let bytes = 0;
     while (refs.length < countMax && bytes < bytesMax && this.#spilledHead < this.#spilledQueue.length) {
       const slot = this.#spilledQueue[this.#spilledHead++] as number;
-      this.#spilledTaken++;
       if (((this.#flags[slot] as number) & FLAG_SPILLED) === 0) continue;
       bytes += accountedSize(0, this.#accessCounts[slot] as number);
       refs.push({ id: this.#idAt(slot), position: this.#numberAt(slot) });
     }
     if (this.#spilledHead * 2 > this.#spilledQueue.length) {
       this.#spilledQueue = this.#spilledQueue.slice(this.#spilledHead);
+      this.#spilledNumbers = this.#spilledNumbers.slice(this.#spilledHead);
       this.#spilledHead = 0;
     }
     return refs;
   }
 
-  /** How many were taken ever, and how many will have been when all that are spilled now are. */
-  get spilledTaken(): number {
-    return this.#spilledTaken;
+  /** Lets go of places of writes that were replaced: with SQL away nobody takes from the queue. */
+  #queueSpilled(slot: number): void {
+    this.#spilledQueue.push(slot);
+    this.#spilledNumbers.push(this.#spilledEver++);
+    const waiting = this.#spilledQueue.length - this.#spilledHead;
+    if (waiting < SPILLED_COMPACTED_MIN || waiting < this.#spilledCount * 3) return;
+    const queue: number[] = [];
+    const numbers: number[] = [];
+    const seen = new Set<number>();
+    // Of several places of a slot the last is that of the write which is spilled there now.
+    for (let at = this.#spilledQueue.length - 1; at >= this.#spilledHead; at--) {
+      const one = this.#spilledQueue[at] as number;
+      if (((this.#flags[one] as number) & FLAG_SPILLED) === 0 || seen.has(one)) continue;
+      seen.add(one);
+      queue.push(one);
+      numbers.push(this.#spilledNumbers[at] as number);
+    }
+    this.#spilledQueue = queue.reverse();
+    this.#spilledNumbers = numbers.reverse();
+    this.#spilledHead = 0;
   }
 
+  /** How many were spilled, ever, before the first that is not yet taken. */
+  get spilledTaken(): number {
+    return this.#spilledNumbers[this.#spilledHead] ?? this.#spilledEver;
+  }
+
+  /** What `spilledTaken` will be at least when all that are spilled now are taken. */
   get spilledEnd(): number {
-    return this.#spilledTaken + this.#spilledQueue.length - this.#spilledHead;
+    return this.#spilledEver;
   }
 
   /** Forgets a pending write: a newer row won, it was discarded, or its loss was reported. */

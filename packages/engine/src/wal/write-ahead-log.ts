@@ -422,8 +422,9 @@ export class WriteAheadLog {
         entry.logPosition = group.previousPositions[at] as number;
         entry.loggedVersion = group.previousVersions[at] as number;
       }
-      if (entry.logPosition !== 0 && entry.loggedVersion <= entry.storedVersion) {
-        // Stored while the group was under way: its release named the position that failed.
+      entry.logUnknown = !full;
+      if (entry.logPosition !== 0 && (!entry.dirty || entry.loggedVersion <= entry.storedVersion)) {
+        // Stored, or discarded, while the group was under way: its release named the position that failed.
         this.#released.push(entry.logPosition);
       }
       if (entry.dirty && !entry.logQueued) {
@@ -469,7 +470,7 @@ export class WriteAheadLog {
       // What the entries say of the log stays as it is until everything is read: they are asked meanwhile.
       const found = new Map<Entry, LoadedRecord>();
       const orphans: number[] = [];
-      const spilledFound = new Set<number>();
+      const spilledFound = new Map<number, string>();
       let loaded = 0;
       const contents = await this.#store.load((records) => {
         loaded += records.length;
@@ -495,11 +496,11 @@ export class WriteAheadLog {
     record: LoadedRecord,
     found: Map<Entry, LoadedRecord>,
     orphans: number[],
-    spilledFound: Set<number>,
+    spilledFound: Map<number, string>,
   ): void {
     const { position, revision } = record;
     if (this.#pending.spilledPosition(revision.id) === position) {
-      spilledFound.add(position);
+      spilledFound.set(position, revision.id);
       return;
     }
     const entry = this.#pending.pending(revision.id);
@@ -519,7 +520,7 @@ export class WriteAheadLog {
   #settleAfterReopen(
     found: ReadonlyMap<Entry, LoadedRecord>,
     orphans: readonly number[],
-    spilledFound: ReadonlySet<number>,
+    spilledFound: ReadonlyMap<number, string>,
   ): void {
     // What was to be released is either gone, or was found again, as an orphan or with its entry.
     this.#released = [...orphans];
@@ -528,6 +529,14 @@ export class WriteAheadLog {
       if (!entry.dirty && this.#pending.spilledPosition(entry.id) !== record.position)
         this.#released.push(record.position);
     }
+    for (const [position, id] of spilledFound) {
+      // Neither spilled any more nor carried by the write that took its place: that has lost, and is gone.
+      if (
+        this.#pending.spilledPosition(id) !== position &&
+        this.#pending.pending(id)?.logPosition !== position
+      )
+        this.#released.push(position);
+    }
     for (const entry of this.#pending.dirty) {
       const record = found.get(entry);
       // A write that took the place of a spilled one meanwhile keeps the record that it replaces.
@@ -535,8 +544,9 @@ export class WriteAheadLog {
       entry.logPosition = record?.position ?? (carried ? entry.logPosition : 0);
       entry.loggedVersion = record?.revision.version ?? (carried ? entry.loggedVersion : 0);
       entry.replacedPosition = 0;
-      if (record !== undefined && entry.loggedVersion <= entry.storedVersion)
-        this.#released.push(record.position);
+      entry.logUnknown = false;
+      if (entry.logPosition !== 0 && entry.loggedVersion <= entry.storedVersion)
+        this.#released.push(entry.logPosition);
       const { refusal } = entry.revision;
       entry.logStale = refusal !== undefined && record?.revision.refusal === undefined;
       if (entry.loggedVersion === entry.revision.version) this.#events.logged(entry, entry.loggedVersion);

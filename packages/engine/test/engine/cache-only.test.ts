@@ -171,3 +171,16 @@ test('options that contradict each other are refused', async () => {
   expect(await rejection(engine.submit(item, wrong))).toBeInstanceOf(TypeError);
   expect(await engine.get('a')).toBeUndefined();
 });
+
+// Each took room beside a write that was pinned, and nobody asked whether there was any.
+test('cache-only items in the place of pending writes hold up nothing', async () => {
+  const config = { l1MaxBytes: 2 * 1024 * 1024, maxPayloadBytes: 256 * 1024 };
+  const { engine, archive } = await startedFakes(config, { withLog: false });
+  archive.down = true;
+  await rejection(engine.get('probe'));
+  const ttl = SubmitOptions.cache(CacheTtl.Hour);
+  for (const bytes of [1, 256 * 1024])
+    for (let at = 0; at < 100; at++) await engine.submit(new SyncItem(`c.${at}`, Buffer.alloc(bytes)), ttl);
+  expect(engine.l1Stats().bytes).toBeLessThanOrEqual(config.l1MaxBytes);
+  expect((await engine.submit(new SyncItem('real', 'x'), { ack: 'memory' })).ack).toBe('memory');
+});

@@ -269,3 +269,19 @@ test.each(['fails', 'is closed'])(
     }
   },
 );
+
+// The release named the record that was under way; the one that was there stayed, and was written at the next start.
+test('one that is discarded while the log is full is forgotten once there is room', async () => {
+  const fakes = await startedFakes({}, { archive: refusing() });
+  const { engine, store, ports } = fakes;
+  await engine.submit(new SyncItem('bad', 'bad'), { ack: 'wal' });
+  const release = store.hold();
+  await ports.clock.pass(300);
+  expect(await engine.deadLetters.list()).toHaveLength(1);
+  store.failure = { error: new SyncEngineError('WAL_FULL', 'full'), keep: false };
+  const discarded = engine.deadLetters.discard('bad').catch((error: SyncEngineError) => error.code);
+  release();
+  await ports.clock.pass(5000);
+  expect(await discarded).toBe('WAL_FAILED');
+  expect(store.records.size).toBe(0);
+});

@@ -77,3 +77,42 @@ test('a factory that returns something else is told so', async () => {
   }
   expect(await rejection(engine.getOrInsert('a', 'no function' as never))).toBeInstanceOf(TypeError);
 });
+
+test('who gives up harms nobody who waits for the same load; when all have, the factory is told', async () => {
+  const { engine } = await startedFakes();
+  const first = new AbortController();
+  const second = new AbortController();
+  let given: AbortSignal | undefined;
+  let finish = (): void => {};
+  const gate = new Promise<void>((resolve) => {
+    finish = resolve;
+  });
+  const factory = async (id: string, signal: AbortSignal): Promise<SyncItem> => {
+    given = signal;
+    await gate;
+    signal.throwIfAborted();
+    return new SyncItem(id, 'made');
+  };
+  const a = rejection(engine.getOrInsert('k', factory, { signal: first.signal }));
+  const b = engine.getOrInsert('k', factory);
+  await settle();
+  first.abort();
+  expect((await a).code).toBe('ABORTED');
+  expect(given?.aborted).toBe(false);
+  finish();
+  expect((await b).text()).toBe('made');
+  const c = rejection(
+    engine.getOrInsert(
+      'other',
+      (_id, signal) => {
+        given = signal;
+        return new Promise(() => {});
+      },
+      { signal: second.signal },
+    ),
+  );
+  await settle();
+  second.abort();
+  expect((await c).code).toBe('ABORTED');
+  expect(given?.aborted).toBe(true);
+});

@@ -368,3 +368,22 @@ describe('nothing hangs, nothing leaks', () => {
     expect(run.stdout).toBe('false\n');
   });
 });
+
+// It went on writing tombstones after the shutdown had begun, which then counted a negative number of them.
+test('a bulk delete ends where the shutdown begins', async () => {
+  const { engine, archive, ports } = await startedFakes({ batchFlushMs: 1 });
+  for (let from = 0; from < 5; from++)
+    await engine.submitMany(Array.from({ length: 1000 }, (_, at) => new SyncItem(`d.${from}.${at}`, 'x')));
+  await ports.clock.pass(1000);
+  expect(archive.rows.size).toBe(5000);
+  const release = archive.hold('apply');
+  await engine.submit(new SyncItem('pending', 'x'));
+  const deleting = rejection(engine.deletePrefix('d.'));
+  const closing = engine.shutdown({ deadlineMs: 1000 });
+  await ports.clock.pass(2000);
+  release();
+  await ports.clock.pass(2000);
+  const { flushed, remaining } = await closing;
+  expect({ flushed, remaining }).toEqual({ flushed: 0, remaining: 1 });
+  expect((await deleting).code).toBe('ENGINE_STATE');
+});

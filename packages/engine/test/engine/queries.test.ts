@@ -241,6 +241,23 @@ describe('setState', () => {
     expect(await engine.get('a')).toBeUndefined();
   });
 
+  // A submit in the one turn between its look and its write was overwritten, and SQL could not object.
+  test.each([0, 1, 2, 3, 4])('does not overwrite a submit that comes %i turns after it', async (turns) => {
+    for (const ack of ['memory', 'stored'] as const) {
+      const { engine, archive, ports } = await startedFakes({ batchFlushMs: 1 });
+      const first = engine.submit(new SyncItem('a', 'v1'), { ack });
+      await ports.clock.pass(10);
+      await first;
+      const changing = engine.setState('a', 'x', { ack: 'memory' });
+      for (let turn = 0; turn < turns; turn++) await null;
+      await engine.submit(new SyncItem('a', 'v2'), { ack: 'memory' });
+      await changing;
+      expect((await engine.get('a'))?.text()).toBe('v2');
+      await ports.clock.pass(100);
+      expect(archive.rows.get('a')?.content.toString()).toBe('v2');
+    }
+  });
+
   // The write that is to go once more was passed over as being on its way, and then waited nowhere.
   test('on a base that SQL says is another one, and then not to be there, it is applied once more', async () => {
     const { engine, archive, ports } = await startedFakes({ batchFlushCount: 1 });

@@ -356,3 +356,85 @@ test('a scan of more ids than are looked at in one turn meets each of them once,
   expect(new Set(seen).size).toBe(items);
   expect(archive.rows.size).toBe(items);
 });
+
+// What the new write carried of the spilled one's record was forgotten by the reopened log, and never released.
+test('a spilled id that is written and stored while the log is opened anew leaves no record behind', async () => {
+  const { engine, archive, store, ports } = await spilling();
+  const id = 'user.1000';
+  expect(engine.peek(id)).toBeUndefined();
+  const load = store.load.bind(store);
+  let open = (): void => {};
+  const gate = new Promise<void>((resolve) => {
+    open = resolve;
+  });
+  store.load = async (visit) => {
+    const contents = await load(visit);
+    await gate;
+    return contents;
+  };
+  store.failure = { error: new SyncEngineError('WAL_FAILED', 'x'), keep: false };
+  void engine.submit(new SyncItem('t', 'x'), { ack: 'memory' });
+  await settle();
+  archive.down = false;
+  await ports.clock.pass(1100);
+  const stored = engine.submit(new SyncItem(id, 'NEW'), { ack: 'stored' });
+  await ports.clock.pass(500);
+  open();
+  await ports.clock.pass(3000);
+  await stored;
+  expect(store.of(id)).toHaveLength(0);
+  await ports.clock.pass(10_000);
+  expect(store.records.size).toBe(0);
+});
+
+test('flush() does not call done what a read found to be lost meanwhile', async () => {
+  const { engine, archive, store, ports } = await spilling();
+  const id = 'user.1700';
+  expect(engine.peek(id)).toBeUndefined();
+  archive.down = false;
+  const release = archive.hold('apply');
+  await ports.clock.pass(1100);
+  for (const [position, record] of store.records) if (record.id === id) store.records.delete(position);
+  const flushed = rejection(engine.flush());
+  expect(await rejection(engine.get(id))).toMatchObject({ code: 'CORRUPTION' });
+  release();
+  await ports.clock.pass(5000);
+  expect(await flushed).toMatchObject({ code: 'CORRUPTION', context: { id } });
+});
+
+// The queue of what was spilled kept a place for each write that had been replaced since.
+test('ids that are written again and again while SQL is away take no more memory for it', async () => {
+  const { engine, archive } = await startedFakes({ l1MaxBytes: 256 * 1024, maxPayloadBytes: 4096 });
+  archive.down = true;
+  await rejection(engine.get('probe'));
+  let bytes = 0;
+  for (let round = 0; round < 600; round++) {
+    const writes = Array.from({ length: 80 }, (_, at) =>
+      engine
+        .submit(new SyncItem(`o.${(round * 80 + at) % 400}`, Buffer.alloc(1500)), { ack: 'memory' })
+        .catch(() => {}),
+    );
+    await Promise.all(writes);
+    await settle(3);
+    bytes = Math.max(bytes, engine.l1Stats().bytes);
+  }
+  expect(bytes).toBeLessThanOrEqual(256 * 1024);
+  expect(engine.l1Stats().spilledItems).toBeGreaterThan(100);
+});
+
+test('reads of spilled writes wait for one deadline, not for one after the other', async () => {
+  const fakes = await spilling();
+  const { engine, store, ports } = fakes;
+  const ids = Array.from({ length: ITEMS }, (_, at) => `user.${at}`).filter(
+    (id) => engine.peek(id) === undefined,
+  );
+  expect(ids.length).toBeGreaterThan(1000);
+  store.read = () => new Promise(() => {});
+  const reads = Promise.all(ids.map((id) => rejection(engine.get(id))));
+  let over = false;
+  void reads.then(() => {
+    over = true;
+  });
+  await ports.clock.pass(2100);
+  expect(over).toBe(true);
+});

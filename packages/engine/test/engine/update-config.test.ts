@@ -1,5 +1,5 @@
-import { expect, test } from 'vitest';
-import { SyncEngineError, SyncItem } from '#engine/index.js';
+import { expect, onTestFinished, test } from 'vitest';
+import { SyncEngine, SyncEngineError, SyncItem } from '#engine/index.js';
 import { fakeEngine, rejection, startedFakes } from '../support/engines.js';
 
 function problems(run: () => void): readonly string[] {
@@ -29,7 +29,7 @@ test('what can change live does: batches, bounds, memory', async () => {
   expect(archive.rows.size).toBe(3);
 });
 
-test('a smaller budget evicts at once, a larger one holds more', async () => {
+test('a smaller budget evicts, a larger one holds more', async () => {
   const { engine, ports } = await startedFakes({ l1MaxBytes: 1024 * 1024 });
   for (let at = 0; at < 100; at++) await engine.submit(new SyncItem(`id${at}`, Buffer.alloc(2000)));
   await ports.clock.pass(1000);
@@ -86,3 +86,39 @@ test('before the start and while it runs, and not once it is closed; the log nam
   await engine.shutdown();
   expect(() => engine.updateConfig({})).toThrow(SyncEngineError);
 });
+
+test('a smaller budget is reached in portions, and is refused where memory could keep nothing within it', async () => {
+  const engine = new SyncEngine({ l1MaxBytes: 64 * 1024 * 1024 });
+  onTestFinished(async () => void (await engine.shutdown()));
+  await engine.start();
+  for (let at = 0; at < 150_000; at++) await engine.submit(new SyncItem(`k.${at}`, 'v'));
+  expect(problemOf(() => engine.updateConfig({ l1MaxBytes: 128 * 1024 }))).toContain(
+    'cannot be lowered to 131072',
+  );
+  const { items } = engine.l1Stats();
+  const smaller = 40 * 1024 * 1024;
+  engine.updateConfig({ l1MaxBytes: smaller });
+  expect(engine.l1Stats().items).toBeGreaterThan(items - 6000);
+  await expect.poll(() => engine.l1Stats().bytes).toBeLessThanOrEqual(smaller);
+  expect(engine.l1Stats().bytesMax).toBe(smaller);
+  for (let at = 0; at < 1000; at++) await engine.submit(new SyncItem(`fresh.${at}`, 'v'));
+  expect(engine.peek('fresh.999')?.text()).toBe('v');
+});
+
+test('a shorter batchFlushMs holds for what comes behind what waits', async () => {
+  const { engine, archive, ports } = await startedFakes({ batchFlushMs: 3_600_000 });
+  await engine.submit(new SyncItem('a', '1'), { ack: 'memory' });
+  engine.updateConfig({ batchFlushMs: 100 });
+  await engine.submit(new SyncItem('b', '1'), { ack: 'memory' });
+  await ports.clock.pass(200);
+  expect([...archive.rows.keys()].sort()).toEqual(['a', 'b']);
+});
+
+function problemOf(work: () => void): string {
+  try {
+    work();
+  } catch (error) {
+    return (error as Error).message;
+  }
+  return '';
+}
