@@ -91,6 +91,12 @@ export class ChangeFollower {
     return this.#looking;
   }
 
+  /** A look that begins after the call. Never rejects. */
+  async lookAnew(): Promise<void> {
+    await this.#looking;
+    await this.look();
+  }
+
   /** For a read whose lease has lapsed: one look, but no long wait. Whether it is current then. */
   async renewed(): Promise<boolean> {
     if (this.current) return true;

@@ -202,3 +202,12 @@ test('an engine that owns its archive asks nobody, and serves without a lease', 
   expect((await engine.get('a'))?.stale).toBe(false);
   expect((await engine.healthCheck()).coherenceAgeMs).toBeUndefined();
 });
+
+// It asked SQL for ids that others had just stored, and took the filter for broken.
+test('verifyFilter() does not count what others stored since the last look', async () => {
+  const [one, two] = await pair();
+  await write(one, 'known', 'x');
+  await one.ports.clock.pass(600);
+  await write(one, 'new', 'x');
+  expect(await two.engine.verifyFilter()).toEqual({ trusted: true, checked: 2, missing: 0 });
+});

@@ -130,6 +130,7 @@ export class MysqlDriver implements SqlDriver {
   #pool: Pool | undefined;
   #isMaria = false;
   #packetBytes = 16 * 1024 * 1024;
+  readonly #connections = new Set<PoolConnection>();
   /** Connections whose session was set up. */
   #ready = new WeakSet<PoolConnection>();
 
@@ -164,6 +165,10 @@ export class MysqlDriver implements SqlDriver {
         : {
             ssl: { rejectUnauthorized: tls.verify, ...(tls.ca === undefined ? undefined : { ca: tls.ca }) },
           }),
+    });
+    this.#pool.on('connection', (connection) => {
+      this.#connections.add(connection);
+      connection.on('end', () => this.#connections.delete(connection));
     });
     await this.session('read', this.#config.sqlTimeoutMs, async (session) => {
       const [row] = await session.run('SELECT @@max_allowed_packet');
@@ -260,7 +265,10 @@ export class MysqlDriver implements SqlDriver {
     this.#pool = undefined;
     this.#ready = new WeakSet();
     if (pool === undefined) return;
-    await new Promise<void>((resolve) => pool.end(() => resolve()));
+    // Not by asking the server: it may stand still, and an open connection would keep the process alive.
+    for (const connection of this.#connections) connection.destroy();
+    this.#connections.clear();
+    pool.end(() => {});
   }
 
   /** Gives `work` a connection. One that is late is ended: the statement would go on. */

@@ -2,6 +2,7 @@
  * PostgreSQL: connections, and the statements whose form is its own. Statements are named, and many values travel as one
  * array for each column, so that there is one statement for any number of rows.
  */
+import { Socket } from 'node:net';
 import type { Pool, PoolClient, QueryArrayConfig } from 'pg';
 import { SyncEngineError } from '../../base/errors.js';
 import type { Scheduler } from '../../ports/ports.js';
@@ -123,6 +124,7 @@ export class PostgresDriver implements SqlDriver {
   readonly #config: PostgresDriverConfig;
   readonly #scheduler: Scheduler;
   #pool: Pool | undefined;
+  readonly #sockets = new Set<Socket>();
 
   /** @throws `CONFIG` for a URL that cannot be used. */
   constructor(url: string, config: PostgresDriverConfig, scheduler: Scheduler) {
@@ -148,6 +150,7 @@ export class PostgresDriver implements SqlDriver {
       connectionTimeoutMillis: sqlTimeoutMs,
       application_name: 'sync-engine',
       keepAlive: true,
+      stream: () => this.#socket(),
       // All below what the engine waits for, so that a writer that stands still lets go of its locks.
       lock_timeout: half,
       idle_in_transaction_session_timeout: half,
@@ -233,7 +236,17 @@ export class PostgresDriver implements SqlDriver {
   async close(): Promise<void> {
     const pool = this.#pool;
     this.#pool = undefined;
-    await pool?.end();
+    // Not by asking the server: it may stand still, and an open connection would keep the process alive.
+    for (const socket of this.#sockets) socket.destroy();
+    this.#sockets.clear();
+    pool?.end().catch(() => {});
+  }
+
+  #socket(): Socket {
+    const socket = new Socket();
+    this.#sockets.add(socket);
+    socket.on('close', () => this.#sockets.delete(socket));
+    return socket;
   }
 
   /** Gives `work` a connection. One that is late is ended: the statement would go on. */

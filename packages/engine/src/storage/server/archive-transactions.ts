@@ -7,6 +7,7 @@
  *   rows locked ─► horizon read ─► winners decided and written ─► paths locked ─► root locked ─► digests, change row, root
  */
 
+import { step } from '../../base/steps.js';
 import { versionOfMs } from '../../item/hybrid-clock.js';
 import { compareOrder } from '../../item/order.js';
 import { EMPTY_CONTENT, type Revision } from '../../item/revision.js';
@@ -90,6 +91,7 @@ export class ArchiveTransactions {
 
   /** Within one transaction, read committed. */
   async apply(session: SqlSession, writes: readonly Revision[]): Promise<ApplyResult> {
+    step('archive.apply.begun');
     const flags = new Uint8Array(writes.length);
     const newer = new Map<number, number>();
     const found = await this.#lockRows(session, writes);
@@ -118,6 +120,7 @@ export class ArchiveTransactions {
     if (inserted.length > 0) await session.insert(ITEMS, inserted.sort(byId));
     if (replaced.length > 0) await session.replace(ITEMS, replaced.sort(byId));
     const head = await this.#finish(session, changes, highest, asNumber(known?.[1]));
+    step('archive.apply.written');
     return { flags, newer, head, changed: changes.rows.length > 0 };
   }
 

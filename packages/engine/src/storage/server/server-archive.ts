@@ -2,7 +2,9 @@
  * The archive on a database server, which several engines may share. What it does is the same everywhere; how a server
  * is spoken to is its driver's business (`storage/mysql`, `storage/postgres`).
  */
+
 import { messageOf, SyncEngineError } from '../../base/errors.js';
+import { step } from '../../base/steps.js';
 import { decodeEnvelope, encodeEnvelope, envelopeBytesMax } from '../../item/envelope.js';
 import type { Revision } from '../../item/revision.js';
 import { keyIdOf, LeafHasher } from '../../merkle/digest.js';
@@ -108,7 +110,9 @@ export class ServerArchive implements ArchiveStore {
 
   async apply(writes: readonly Revision[]): Promise<ApplyResult> {
     for (const write of writes) this.#assertFits(write);
-    return this.#transaction((transactions, session) => transactions.apply(session, writes));
+    const result = await this.#transaction((transactions, session) => transactions.apply(session, writes));
+    step('archive.apply.done');
+    return result;
   }
 
   scan(range: RowRange, after: string | undefined, limit: number): Promise<RowPage> {
@@ -251,6 +255,7 @@ export class ServerArchive implements ArchiveStore {
         META,
         facts.map(([name, value]) => [Buffer.from(name as string), Buffer.from(value as string)]),
       );
+      step('start.archive-created');
       return meta;
     });
   }
