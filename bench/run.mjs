@@ -12,6 +12,7 @@ const QUESTIONS = [
   'l1-get',
   'submit',
   'flush',
+  'server-flush',
   'cold-get',
   'merkle',
   'filter',

@@ -27,7 +27,7 @@ const LEVELS: readonly (readonly string[])[] = [
   ['storage', 'wal', 'filter'],
   ['replication', 'coherence'],
   ['engine'],
-  ['index.ts'],
+  ['index.ts', 'testing'],
 ];
 
 /** The one pair of siblings: options of a write are checked where items are. */

@@ -3,9 +3,9 @@ import { join } from 'node:path';
 import Database from 'better-sqlite3';
 import { expect, test } from 'vitest';
 import { SyncEngine as Engine, type MerkleSource, type SyncEngine, SyncItem } from '#engine/index.js';
+import { STRANGE_IDS } from '#engine/testing/strange-ids.js';
 import { fileConfig, fileEngine, rejection, startedFakes, temporaryDirectory } from '../support/engines.js';
 import { Metered } from '../support/metered.js';
-import { STRANGE_IDS } from '../support/strange-ids.js';
 
 const KEY = 'ab'.repeat(32);
 

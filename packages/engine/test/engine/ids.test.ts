@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { SyncItem } from '#engine/index.js';
+import { STRANGE_IDS } from '#engine/testing/strange-ids.js';
 import { fileEngine, temporaryDirectory } from '../support/engines.js';
-import { STRANGE_IDS } from '../support/strange-ids.js';
 
 /** Content that no other id has, and that text handling would break. */
 function contentOf(id: string): Buffer {

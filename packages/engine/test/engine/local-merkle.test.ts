@@ -1,8 +1,8 @@
 /** Buckets of a wide path are right although others write while they are built. */
 import { expect, test } from 'vitest';
 import { LocalMerkle } from '#engine/engine/local-merkle.js';
+import { revision } from '#engine/testing/revisions.js';
 import { MemoryTables } from '../support/memory-tables.js';
-import { revision } from '../support/revisions.js';
 
 /** What `LocalMerkle` asks of an archive, straight from the tables; `between` runs before each page but the first. */
 function merkleOf(tables: MemoryTables, between: () => void = () => {}): LocalMerkle {

@@ -2,8 +2,8 @@
 import { describe, expect, test } from 'vitest';
 import { type Revision, type SyncEngine, SyncItem } from '#engine/index.js';
 import { revisionOf } from '#engine/item/sync-item.js';
+import { STRANGE_IDS } from '#engine/testing/strange-ids.js';
 import { fileEngine, rejection, startedFakes, temporaryDirectory } from '../support/engines.js';
-import { STRANGE_IDS } from '../support/strange-ids.js';
 
 async function idsOf(items: AsyncIterable<SyncItem>): Promise<string[]> {
   const ids: string[] = [];

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { CuckooFilter } from '#engine/filter/cuckoo-filter.js';
 import { PAGES } from '#engine/filter/cuckoo-leaf.js';
 import { IdHash } from '#engine/filter/id-hash.js';
-import { STRANGE_IDS } from '../support/strange-ids.js';
+import { STRANGE_IDS } from '#engine/testing/strange-ids.js';
 import { filterOf, idsFrom, missing, seedOf } from './filters.js';
 
 /** What each leaf says of itself against what lies in it. */

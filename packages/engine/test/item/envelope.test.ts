@@ -13,8 +13,8 @@ import {
 } from '#engine/item/envelope.js';
 import { TEXT_LIMITS } from '#engine/item/item-text.js';
 import { contentHashOf, type Revision } from '#engine/item/revision.js';
-import { anyRevision, essence, revision } from '../support/revisions.js';
-import { STRANGE_IDS } from '../support/strange-ids.js';
+import { anyRevision, essence, revision } from '#engine/testing/revisions.js';
+import { STRANGE_IDS } from '#engine/testing/strange-ids.js';
 
 /** Offset at which the envelopes of these tests begin: not 0, so that a forgotten `start` shows. */
 const START = 13;

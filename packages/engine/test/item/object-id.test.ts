@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import { SyncEngineError } from '#engine/base/errors.js';
 import { assertId, ID_BYTES_MAX } from '#engine/item/object-id.js';
-import { STRANGE_IDS } from '../support/strange-ids.js';
+import { STRANGE_IDS } from '#engine/testing/strange-ids.js';
 
 function refusal(id: unknown): unknown {
   try {

@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { compareOrder, isNewer } from '#engine/item/order.js';
 import type { Revision } from '#engine/item/revision.js';
-import { revision } from '../support/revisions.js';
+import { revision } from '#engine/testing/revisions.js';
 
 /** `version (u64 big-endian) | origin | deleted | content hash`, as archives and caches may compare it. */
 function orderKey(one: Revision): Buffer {

@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { expect, test } from 'vitest';
 import { contentHashOf, NO_CONTENT_HASH } from '#engine/item/revision.js';
-import { revision } from '../support/revisions.js';
+import { revision } from '#engine/testing/revisions.js';
 
 test('the content hash is the SHA-256 of the bytes', () => {
   for (const content of [Buffer.alloc(0), Buffer.from('abc'), Buffer.from([0, 255, 0xc3, 0x28])]) {

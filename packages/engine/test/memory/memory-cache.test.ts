@@ -5,7 +5,7 @@ import type { Revision } from '#engine/item/revision.js';
 import { SyncItem } from '#engine/item/sync-item.js';
 import type { Entry } from '#engine/memory/entry.js';
 import { MemoryCache } from '#engine/memory/memory-cache.js';
-import { anyRevision, essence, revision } from '../support/revisions.js';
+import { anyRevision, essence, revision } from '#engine/testing/revisions.js';
 
 const of = (id: string, version: number, bytes = 100): Revision =>
   revision({ id, version, content: Buffer.alloc(bytes, version) });

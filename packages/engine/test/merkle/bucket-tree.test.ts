@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { BucketTree, bucketOf } from '#engine/merkle/bucket-tree.js';
 import { LaneSum, wireHash } from '#engine/merkle/digest.js';
-import { STRANGE_IDS } from '../support/strange-ids.js';
+import { STRANGE_IDS } from '#engine/testing/strange-ids.js';
 
 interface Added {
   readonly segment: string;

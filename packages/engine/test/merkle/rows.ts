@@ -1,7 +1,7 @@
 /** Random rows under strange ids, and their plain difference. */
 import { hash } from 'node:crypto';
 import fc from 'fast-check';
-import { STRANGE_IDS } from '../support/strange-ids.js';
+import { STRANGE_IDS } from '#engine/testing/strange-ids.js';
 
 /** Few of them, so that ids are often prefixes of each other; some sort otherwise by UTF-16 than by bytes. */
 const segment = fc.constantFrom('', 'a', 'b', 'é', '😀', '\uffff', '\u{10000}', '__proto__', '0', '\0');

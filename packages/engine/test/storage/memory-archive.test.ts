@@ -1,10 +1,10 @@
 import { describe, expect, test } from 'vitest';
 import { SyncEngineError } from '#engine/base/errors.js';
 import type { Revision } from '#engine/item/revision.js';
+import { archiveContract } from '#engine/testing/archive-contract.js';
+import { revision } from '#engine/testing/revisions.js';
 import { MemoryArchive, type MemoryPlace } from '../support/memory-archive.js';
 import { MemoryTables } from '../support/memory-tables.js';
-import { revision } from '../support/revisions.js';
-import { archiveContract } from './archive-contract.js';
 
 archiveContract('memory', () => {
   const place: MemoryPlace = { tables: undefined };

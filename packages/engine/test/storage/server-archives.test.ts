@@ -6,9 +6,10 @@ import { describe, expect, onTestFinished, test } from 'vitest';
 import { SyncEngineError } from '#engine/base/errors.js';
 import type { Revision } from '#engine/item/revision.js';
 import type { ArchiveStore } from '#engine/storage/archive-store.js';
+import { archiveContract, CREATE } from '#engine/testing/archive-contract.js';
+import { revision } from '#engine/testing/revisions.js';
 import { createDatabase, type PrivateServer } from '../../../../scripts/servers/servers.mjs';
 import { rejection } from '../support/engines.js';
-import { revision } from '../support/revisions.js';
 import {
   BOUNDS,
   freshArchive,
@@ -17,7 +18,6 @@ import {
   type SqlKind,
   serverArchive,
 } from '../support/servers.js';
-import { archiveContract, CREATE } from './archive-contract.js';
 
 const START = { position: 0, chain: '0'.repeat(64) };
 

@@ -19,10 +19,10 @@ import type { NewArchive } from '#engine/storage/identity.js';
 import { ArchiveFile } from '#engine/storage/sqlite/archive-file.js';
 import { unpackRevisions } from '#engine/storage/sqlite/pack.js';
 import { SqliteArchive } from '#engine/storage/sqlite/sqlite-archive.js';
+import { archiveContract, CREATE } from '#engine/testing/archive-contract.js';
+import { essence, revision } from '#engine/testing/revisions.js';
 import { rejection, temporaryDirectory } from '../support/engines.js';
 import { failingDriver } from '../support/failing-driver.js';
-import { essence, revision } from '../support/revisions.js';
-import { archiveContract, CREATE } from './archive-contract.js';
 
 const ID = 'c'.repeat(32);
 const NEW: NewArchive = { archiveId: ID, clusterKey: 'd'.repeat(64) };

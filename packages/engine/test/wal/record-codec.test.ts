@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { Revision } from '#engine/item/revision.js';
+import { anyRevision, essence, revision } from '#engine/testing/revisions.js';
 import { decodeRecord, packRecords, sealRecord, unpackRecords } from '#engine/wal/record-codec.js';
-import { anyRevision, essence, revision } from '../support/revisions.js';
 
 function recordsOf(revisions: readonly Revision[]): Buffer[] {
   const records = [...unpackRecords(packRecords(revisions))].map((record) => Buffer.from(record));

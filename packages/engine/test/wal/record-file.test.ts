@@ -24,12 +24,12 @@ import { describe, expect, onTestFinished, test } from 'vitest';
 import { SyncEngineError as EngineError, type SyncEngineError } from '#engine/base/errors.js';
 import { STEP_CHANNEL } from '#engine/base/steps.js';
 import type { Revision } from '#engine/item/revision.js';
+import { essence, revision } from '#engine/testing/revisions.js';
 import { packRecords, unpackLoaded } from '#engine/wal/record-codec.js';
 import { RecordFile } from '#engine/wal/record-file.js';
 import type { DamagedRecord, LoadedRecord, LogMeta } from '#engine/wal/record-store.js';
 import { temporaryDirectory } from '../support/engines.js';
 import { failingDriver } from '../support/failing-driver.js';
-import { essence, revision } from '../support/revisions.js';
 
 const OPTIONS = { nodeId: 'n', newLogId: 'f'.repeat(32), newNodeId: 'other' };
 

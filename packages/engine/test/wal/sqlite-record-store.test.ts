@@ -1,9 +1,9 @@
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import { SyncEngine, SyncItem } from '#engine/index.js';
+import { essence, revision } from '#engine/testing/revisions.js';
 import { SqliteRecordStore } from '#engine/wal/sqlite-record-store.js';
 import { fileConfig, rejection, temporaryDirectory } from '../support/engines.js';
-import { essence, revision } from '../support/revisions.js';
 
 const OPTIONS = { nodeId: 'n', newLogId: 'f'.repeat(32), newNodeId: 'other' };
 const DYING = new URL('../support/dying-wal-worker.mjs', import.meta.url);

@@ -1,10 +1,10 @@
 import { expect, test } from 'vitest';
 import { SyncEngineError } from '#engine/base/errors.js';
 import { Entry } from '#engine/memory/entry.js';
+import { revision } from '#engine/testing/revisions.js';
 import { type LogEvents, WriteAheadLog } from '#engine/wal/write-ahead-log.js';
 import { FakeRecordStore } from '../support/fake-record-store.js';
 import { manualPorts, settle } from '../support/manual-ports.js';
-import { revision } from '../support/revisions.js';
 
 const OPTIONS = { nodeId: 'n', newLogId: 'f'.repeat(32), newNodeId: 'other' };
 

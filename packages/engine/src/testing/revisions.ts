@@ -1,7 +1,7 @@
 /** Revisions for tests, by hand and at random. */
 
 import fc from 'fast-check';
-import type { Revision } from '#engine/item/revision.js';
+import type { Revision } from '../item/revision.js';
 
 export function revision(change: Partial<Revision> = {}): Revision {
   const deleted = change.deleted ?? false;

@@ -2,11 +2,11 @@
 
 import fc from 'fast-check';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { SyncEngineError } from '#engine/base/errors.js';
-import { compareOrder } from '#engine/item/order.js';
-import { contentHashOf, NO_CONTENT_HASH, type Revision } from '#engine/item/revision.js';
-import { keyIdOf, LaneSum, LeafHasher } from '#engine/merkle/digest.js';
-import { split } from '#engine/merkle/path.js';
+import { SyncEngineError } from '../base/errors.js';
+import { compareOrder } from '../item/order.js';
+import { contentHashOf, NO_CONTENT_HASH, type Revision } from '../item/revision.js';
+import { keyIdOf, LaneSum, LeafHasher } from '../merkle/digest.js';
+import { split } from '../merkle/path.js';
 import {
   APPLY_EXISTED,
   APPLY_REDO,
@@ -22,10 +22,9 @@ import {
   type PathDigest,
   type RowRange,
   type StoredLetter,
-} from '#engine/storage/archive-store.js';
-import { rejection } from '../support/engines.js';
-import { anyRevision, essence, revision } from '../support/revisions.js';
-import { STRANGE_IDS } from '../support/strange-ids.js';
+} from '../storage/archive-store.js';
+import { anyRevision, essence, revision } from './revisions.js';
+import { STRANGE_IDS } from './strange-ids.js';
 
 export const CREATE: ArchiveOpenOptions = {
   expectedId: undefined,
@@ -1536,3 +1535,13 @@ const anyHistory: fc.Arbitrary<(Revision[] | number)[]> = fc
     );
     return fc.array(step, { minLength: 1, maxLength: 10 });
   });
+
+/** The error that `work` rejects with; fails where it does not. */
+async function rejection(work: Promise<unknown>): Promise<SyncEngineError> {
+  try {
+    await work;
+  } catch (error) {
+    return error as SyncEngineError;
+  }
+  throw new Error('It did not reject.');
+}
