@@ -15,7 +15,7 @@ const CONNECTIONS_MAX = 12;
 /** Parameters of a list are filled up to one of these. */
 const LIST_SIZES = [1, 4, 16, 64, 256, 1000] as const;
 /** Rows of one statement. */
-const ROW_SIZES = [512, 128, 32, 8, 1] as const;
+const ROW_SIZES = [1000, 256, 64, 16, 4, 1] as const;
 /** Room for everything of a statement that is not a row. */
 const STATEMENT_BYTES = 64 * 1024;
 const CONFLICTS = new Set([1205, 1213, 1020]);

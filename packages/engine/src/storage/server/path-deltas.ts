@@ -90,16 +90,25 @@ export class PathDeltas {
       segments.add(key.slice(0, -1));
     }
     if (segments.size === 0) return;
-    const items = await this.#present(session, ITEMS.name, 'id', [...segments]);
-    const unknown = [...segments].filter((id) => !this.#paths.has(`${id}.`)).map((id) => `${id}.`);
+    const others = [...segments].filter((id) => !this.#born.has(id) && !this.#died.has(id));
+    const items = await this.#present(session, ITEMS.name, 'id', others);
+    const unknown: string[] = [];
+    for (const id of segments) {
+      const key = `${id}.`;
+      if (this.#paths.has(key)) continue;
+      // Where no path lies directly below the parent, this segment is none; nor is it beyond 64 segments.
+      const { parent } = cutKey(key);
+      const above = parent === '' ? root : this.#paths.get(parent)?.figures;
+      if (above !== undefined && above.subtrees > 0) unknown.push(key);
+    }
     const paths = await this.#present(session, PATHS.name, 'path', unknown);
     for (const id of segments) {
       const key = `${id}.`;
       const state = this.#paths.get(key);
       const pathBefore = state?.before ?? paths.has(key);
       const pathAfter = state === undefined ? pathBefore : state.figures.count > 0;
-      const itemAfter = items.has(id);
-      const itemBefore = this.#born.has(id) ? false : this.#died.has(id) ? true : itemAfter;
+      const itemAfter = this.#born.has(id) || items.has(id);
+      const itemBefore = this.#died.has(id) || items.has(id);
       const difference = Number(itemAfter && pathAfter) - Number(itemBefore && pathBefore);
       if (difference !== 0) this.#figures(cutKey(key).parent, root).bothKinds += difference;
     }
