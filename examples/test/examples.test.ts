@@ -4,6 +4,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
+import { lackOf } from '../../scripts/servers/servers.mjs';
 import { ansiToSvg } from '../record/ansi-svg.mjs';
 
 const { FORCE_COLOR: _, NO_COLOR: __, ...env } = process.env;
@@ -64,6 +65,17 @@ test('the demo ends with its verdict, plain when piped', () => {
   expect(out).not.toMatch(/\u001b/);
   expect(status).toBe(0);
 }, 150_000);
+
+test.skipIf(lackOf('mariadb') !== undefined)(
+  'the demo on a server ends with its verdict',
+  () => {
+    const { status, out } = run(['demo/server.mjs', '--places', '20000'], 120_000);
+    expect(out).toContain('healthCheck: SQL is not reachable');
+    expect(out).toContain('Nothing acknowledged was lost');
+    expect(status).toBe(0);
+  },
+  150_000,
+);
 
 test('killed beside others, the log loses nothing, and an outage is neither a miss nor a loss', () => {
   const { status, out } = run(['kill-comparison/compare.mjs', '--kills', '1', '--ms', '300'], 90_000);

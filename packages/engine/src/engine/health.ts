@@ -93,7 +93,7 @@ function* warningsOf(facts: HealthFacts): Generator<string> {
       facts.logStatus === 'open'
         ? 'in the log, safe from a crash'
         : 'in memory only: a crash would lose them';
-    yield `SQL is not reachable${durationOf(archive.failingForMs)} (${withoutStop(archive.lastError ?? 'not connected')}). ${waiting} ${safety}; ${facts.filter?.trust === 'trusted' ? 'ids that neither memory nor the filter knows about are refused' : 'ids that are not in memory are refused'}, not called missing. It is probed every second.`;
+    yield `SQL is not reachable${durationOf(archive.failingForMs)} (${withoutStop(archive.lastError ?? 'not connected')}). ${waiting} ${safety}; ids that are not in memory are refused${facts.filter?.trust === 'trusted' && !facts.stale ? ', but for those that the filter rules out' : ''}, not called missing. It is probed every second.`;
   }
   if (facts.stale && facts.state === 'Running') {
     yield `What other engines wrote is not known${durationOf(facts.coherenceAgeMs)}: the change log could not be read within coherenceLeaseMs. Items in memory are served with stale: true, get(id, { fresh: true }) refuses them; it is read again by itself.`;
