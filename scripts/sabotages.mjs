@@ -17,6 +17,7 @@
 import { COHERENCE_SABOTAGES } from './coherence-sabotages.mjs';
 import { ENGINE_SABOTAGES } from './engine-sabotages.mjs';
 import { MEMORY_SABOTAGES } from './memory-sabotages.mjs';
+import { SERVER_SABOTAGES } from './server-sabotages.mjs';
 import { TRUTH_SABOTAGES } from './truth-sabotages.mjs';
 
 const SRC = 'packages/engine/src';
@@ -27,6 +28,7 @@ export const SABOTAGES = [
   ...COHERENCE_SABOTAGES,
   ...ENGINE_SABOTAGES,
   ...MEMORY_SABOTAGES,
+  ...SERVER_SABOTAGES,
   ...TRUTH_SABOTAGES,
   {
     name: 'order-delete-loses-ties',
