@@ -52,8 +52,8 @@ export const ENGINE_SABOTAGES = [
     name: 'stored-beside-an-older-record',
     guarantee: 'G4, G5: nobody is told stored while the log holds an older record of the id',
     file: `${SRC}/memory/entry.ts`,
-    find: 'return this.replacedPosition !== 0 || (this.logPosition !== 0 && this.loggedVersion < version);',
-    replace: 'return version < 0;',
+    find: '    return this.logPosition !== 0 && this.loggedVersion < version;',
+    replace: '    return version < 0;',
     tests: SIMULATION,
   },
   {
@@ -76,8 +76,8 @@ export const ENGINE_SABOTAGES = [
     name: 'log-trusted-after-a-failure',
     guarantee: 'G1: after a commit of unknown fate the log is read, not trusted',
     file: `${SRC}/wal/write-ahead-log.ts`,
-    find: '      entry.loggedVersion = record?.revision.version ?? 0;',
-    replace: '      entry.loggedVersion = entry.revision.version;',
+    find: '      entry.loggedVersion = record?.revision.version ?? (carried ? entry.loggedVersion : 0);',
+    replace: '      entry.loggedVersion = carried ? entry.loggedVersion : entry.revision.version;',
     tests: SIMULATION,
   },
   {

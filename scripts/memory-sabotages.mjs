@@ -37,8 +37,8 @@ export const MEMORY_SABOTAGES = [
     name: 'lost-record-called-missing',
     guarantee: 'G6, G17: a record that the log lost is damage, not absence',
     file: `${SRC}/engine/spill.ts`,
-    find: '    this.#parts.damaged([{ id, position }]);\n',
-    replace: '',
+    find: '      this.#parts.lost({ id, position });\n    }\n  }\n\n  /** The newest writes',
+    replace: '      return undefined;\n    }\n  }\n\n  /** The newest writes',
     tests: SPILL,
   },
   {
@@ -61,8 +61,8 @@ export const MEMORY_SABOTAGES = [
     name: 'scan-without-spilled',
     guarantee: 'G3: scans show what is spilled',
     file: `${SRC}/engine/scans.ts`,
-    find: "      if (newest === 'spilled') spilled.push(id);\n",
-    replace: "      if (newest === 'spilled') continue;\n",
+    find: '        spilled.push(id);\n',
+    replace: '',
     tests: SPILL,
   },
   {
@@ -167,7 +167,7 @@ export const MEMORY_SABOTAGES = [
     guarantee: 'G7: rewriting what is spilled takes no more memory',
     file: `${SRC}/memory/memory-cache.ts`,
     find: 'if (waiting < SPILLED_COMPACTED_MIN || waiting < this.#spilledCount * 3) return;',
-    replace: 'if (waiting > SPILLED_COMPACTED_MIN || waiting < this.#spilledCount * 3) return;',
+    replace: 'if (waiting > 0 || waiting < SPILLED_COMPACTED_MIN) return;',
     tests: SPILL,
   },
 ];

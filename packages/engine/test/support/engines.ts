@@ -3,7 +3,12 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
-import { SyncEngine, type SyncEngineConfig, type SyncEngineError } from '#engine/index.js';
+import {
+  type EvictionPolicy,
+  SyncEngine,
+  type SyncEngineConfig,
+  type SyncEngineError,
+} from '#engine/index.js';
 import { FakeArchive } from './fake-archive.js';
 import { FakeRecordStore } from './fake-record-store.js';
 import { type ManualPorts, manualPorts } from './manual-ports.js';
@@ -38,7 +43,7 @@ export interface Fakes {
 export interface FakeOptions {
   readonly archive?: FakeArchive;
   readonly store?: FakeRecordStore;
-  readonly ports?: ManualPorts;
+  readonly ports?: ManualPorts & { readonly evictionPolicy?: EvictionPolicy };
   readonly withLog?: boolean;
 }
 
