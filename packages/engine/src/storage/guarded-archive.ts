@@ -1,16 +1,13 @@
 /**
- * Any archive, made safe to depend on: opened once with its identity checked, every call within a deadline,
- * a breaker in front, and a probe that reopens it. The store behind stays naive.
- *
- * Invariant: no call waits longer than its deadline, and a call that was given up keeps no one waiting: its
- * late answer is dropped, and what it may still do is harmless, because `apply` is idempotent and keeps the
- * order.
+ * Any archive, made safe to depend on: opened once with its identity checked, and guarded (`backend-guard.ts`). The store
+ * behind stays naive. What a call that was given up may still do is harmless, because `apply` is idempotent and keeps
+ * the order.
  */
-import { CircuitError, messageOf, SyncEngineError } from '../base/errors.js';
+import { SyncEngineError } from '../base/errors.js';
 import type { Revision } from '../item/revision.js';
 import type { SystemPorts } from '../ports/ports.js';
-import { CIRCUIT_PRESETS, CircuitBreaker, type CircuitState } from '../resilience/circuit-breaker.js';
-import { type BackendHealth, BackendHealthChecker } from '../resilience/health-checker.js';
+import type { CircuitState } from '../resilience/circuit-breaker.js';
+import type { BackendHealth } from '../resilience/health-checker.js';
 import type {
   ApplyResult,
   ArchiveInfo,
@@ -27,8 +24,7 @@ import type {
   ScrubPage,
   StoredLetter,
 } from './archive-store.js';
-
-const PROBE_INTERVAL_MS = 1000;
+import { BackendGuard } from './backend-guard.js';
 
 export interface GuardedArchiveConfig {
   readonly sqlTimeoutMs: number;
@@ -39,18 +35,12 @@ export interface ArchiveHealth extends BackendHealth {
   readonly warnings: readonly string[];
 }
 
-/** Errors that say something about the request, not about whether the archive answers. */
-const NOT_AN_OUTAGE: ReadonlySet<string> = new Set(['CONFIG', 'ENGINE_STATE', 'REJECTED']);
-
 export class GuardedArchive {
   readonly #store: ArchiveStore;
   readonly #config: GuardedArchiveConfig;
-  readonly #ports: SystemPorts;
-  readonly #breaker: CircuitBreaker;
+  readonly #guard: BackendGuard;
   readonly #events: GuardedArchiveEvents;
   #openOptions: ArchiveOpenOptions | undefined;
-  readonly #checker: BackendHealthChecker;
-  #closed = false;
   #warnings: readonly string[] = [];
 
   constructor(
@@ -61,21 +51,18 @@ export class GuardedArchive {
   ) {
     this.#store = store;
     this.#config = config;
-    this.#ports = ports;
     this.#events = events;
-    this.#breaker = new CircuitBreaker('sql', CIRCUIT_PRESETS.default, {
-      clock: ports.clock,
-      changed: (state) => this.#circuitChanged(state),
-    });
-    const backend = {
-      connect: () => this.#connect(),
-      ping: () => this.#call('ping', this.#config.sqlReadTimeoutMs, () => this.#store.ping()),
-    };
-    this.#checker = new BackendHealthChecker(this.#breaker, backend, {
-      clock: ports.clock,
-      scheduler: ports.scheduler,
-      intervalMs: PROBE_INTERVAL_MS,
-    });
+    this.#guard = new BackendGuard(
+      {
+        tier: 'sql',
+        name: 'SQL',
+        connect: () => this.#connect(),
+        ping: () => this.#read('ping', () => this.#store.ping()),
+        circuit: (state) => events.circuit(state),
+        called: (operation, ms, code) => events.called?.(operation, ms, code),
+      },
+      ports,
+    );
   }
 
   /** Whether nobody else writes it. */
@@ -85,11 +72,11 @@ export class GuardedArchive {
 
   /** Whether a call would be tried now. */
   get available(): boolean {
-    return this.#checker.connected && this.#breaker.allows();
+    return this.#guard.available;
   }
 
   get health(): ArchiveHealth {
-    return { ...this.#checker.health, warnings: this.#warnings };
+    return { ...this.#guard.health, warnings: this.#warnings };
   }
 
   /** First attempt to connect. After `TIER_UNAVAILABLE` or `DEADLINE` it goes on trying in the background. */
@@ -98,20 +85,18 @@ export class GuardedArchive {
     try {
       return await this.#connect();
     } catch (error) {
-      const failure = this.#noteFailure(error, 'open');
-      this.#breaker.trip();
-      throw failure;
+      throw this.#guard.lost(error, 'open');
     }
   }
 
   /** @throws `CIRCUIT_OPEN`, `TIER_UNAVAILABLE`, `DEADLINE`. */
   getMany(ids: readonly string[]): Promise<(Revision | SyncEngineError | undefined)[]> {
-    return this.#call('read', this.#config.sqlReadTimeoutMs, () => this.#store.getMany(ids));
+    return this.#read('read', () => this.#store.getMany(ids));
   }
 
   /** @throws as `getMany`, with outcome `indeterminate` where the transaction may have been committed. */
   apply(writes: readonly Revision[]): Promise<ApplyResult> {
-    return this.#call('apply', this.#config.sqlTimeoutMs, () => this.#store.apply(writes));
+    return this.#write(() => this.#store.apply(writes));
   }
 
   scan(range: RowRange, after: string | undefined, limit: number): Promise<RowPage> {
@@ -128,7 +113,7 @@ export class GuardedArchive {
 
   /** `changesSince` as often as the lease asks for it: an archive that does not answer is away. */
   look(from: ChangeHead, limit: number): Promise<ChangePage> {
-    return this.#call('look', this.#config.sqlReadTimeoutMs, () => this.#store.changesSince(from, limit));
+    return this.#read('look', () => this.#store.changesSince(from, limit));
   }
 
   changesSince(from: ChangeHead, limit: number): Promise<ChangePage> {
@@ -156,35 +141,36 @@ export class GuardedArchive {
   }
 
   collect(request: CollectRequest): Promise<CollectResult> {
-    return this.#call('apply', this.#config.sqlTimeoutMs, () => this.#store.collect(request));
+    return this.#write(() => this.#store.collect(request));
   }
 
   keepLetters(letters: readonly StoredLetter[]): Promise<void> {
-    return this.#call('apply', this.#config.sqlTimeoutMs, () => this.#store.keepLetters(letters));
+    return this.#write(() => this.#store.keepLetters(letters));
   }
 
   dropLetters(ids: readonly string[]): Promise<void> {
-    return this.#call('apply', this.#config.sqlTimeoutMs, () => this.#store.dropLetters(ids));
+    return this.#write(() => this.#store.dropLetters(ids));
   }
 
   letters(): Promise<StoredLetter[]> {
-    return this.#call('read', this.#config.sqlReadTimeoutMs, () => this.#store.letters());
+    return this.#read('read', () => this.#store.letters());
   }
 
   /** The error of a call that is not made, `undefined` while calls go through. */
   get refusal(): SyncEngineError | undefined {
-    return this.available ? undefined : this.#unavailable();
+    return this.#guard.refusal;
   }
 
   async close(deadlineMs: number): Promise<void> {
-    this.#closed = true;
-    this.#checker.stop();
-    await this.#within(deadlineMs, 'close', () => this.#store.close()).catch(() => this.#store.close());
+    this.#guard.stop();
+    await this.#guard
+      .within({ operation: 'close', deadlineMs }, () => this.#store.close())
+      .catch(() => this.#store.close());
   }
 
   async #connect(): Promise<ArchiveInfo> {
     const options = this.#openOptions as ArchiveOpenOptions;
-    const info = await this.#checker.connect(() => this.#open(options));
+    const info = await this.#guard.connected(() => this.#open(options));
     this.#warnings = info.warnings;
     // From here on only this archive will do, and it is never created a second time.
     this.#openOptions = { ...options, expectedId: info.archiveId, mayCreate: false, mayDiffer: false };
@@ -193,97 +179,26 @@ export class GuardedArchive {
   }
 
   async #open(options: ArchiveOpenOptions): Promise<ArchiveInfo> {
-    const info = await this.#within(this.#config.sqlTimeoutMs, 'open', () => this.#store.open(options));
-    if (!this.#closed) return info;
+    const how = { operation: 'open', deadlineMs: this.#config.sqlTimeoutMs };
+    const info = await this.#guard.within(how, () => this.#store.open(options));
+    if (!this.#guard.closed) return info;
     void this.#store.close();
     throw new SyncEngineError('ENGINE_STATE', 'The engine was closed while the archive was being opened.');
   }
 
-  /** A read that may take long. */
+  #read<T>(operation: string, run: () => Promise<T>): Promise<T> {
+    return this.#guard.call({ operation, deadlineMs: this.#config.sqlReadTimeoutMs }, run);
+  }
+
+  /** A read that may take long: reads of ids have a thread or a connection of their own. */
   #search<T>(operation: string, run: () => Promise<T>): Promise<T> {
-    return this.#call(operation, this.#config.sqlTimeoutMs, run, true);
+    return this.#guard.call({ operation, deadlineMs: this.#config.sqlTimeoutMs, late: 'busy' }, run);
   }
 
-  async #call<T>(
-    operation: string,
-    deadlineMs: number,
-    run: () => Promise<T>,
-    mayTakeLong = false,
-  ): Promise<T> {
-    if (!this.available) {
-      const refusal = this.#unavailable();
-      this.#events.called?.(operation, undefined, refusal.code);
-      throw refusal;
-    }
-    const started = this.#ports.clock.monotonic();
-    try {
-      const value = await this.#within(deadlineMs, operation, run);
-      const ms = this.#ports.clock.monotonic() - started;
-      this.#checker.answered(ms);
-      this.#breaker.succeeded();
-      this.#events.called?.(operation, ms, undefined);
-      return value;
-    } catch (error) {
-      const failure = this.#noteFailure(error, operation);
-      this.#events.called?.(operation, this.#ports.clock.monotonic() - started, failure.code);
-      // A transaction that hangs holds up all that follow: only a new connection helps.
-      if (failure.code === 'DEADLINE' && operation === 'apply') this.#breaker.trip();
-      else if (failure.code === 'DEADLINE' && mayTakeLong) {
-        // That much work is no outage: reads of ids have a thread or a connection of their own.
-      } else if (!NOT_AN_OUTAGE.has(failure.code)) this.#breaker.failed();
-      throw failure;
-    }
-  }
-
-  #unavailable(): SyncEngineError {
-    if (this.#breaker.state === 'open')
-      return new CircuitError('sql', PROBE_INTERVAL_MS, this.#checker.lastError);
-    return new SyncEngineError('TIER_UNAVAILABLE', 'SQL is not connected.', {
-      context: { tier: 'sql' },
-      cause: this.#checker.lastError,
-    });
-  }
-
-  #noteFailure(error: unknown, operation: string): SyncEngineError {
-    const failure =
-      error instanceof SyncEngineError
-        ? error
-        : new SyncEngineError('TIER_UNAVAILABLE', `SQL failed to ${operation}: ${messageOf(error)}`, {
-            outcome: 'indeterminate',
-            context: { tier: 'sql', operation },
-            cause: error,
-          });
-    this.#checker.failed(failure);
-    return failure;
-  }
-
-  #within<T>(deadlineMs: number, operation: string, run: () => Promise<T>): Promise<T> {
-    return new Promise<T>((resolve, reject) => {
-      const timer = this.#ports.scheduler.after(deadlineMs, () =>
-        reject(
-          new SyncEngineError('DEADLINE', `SQL did not answer within ${deadlineMs} ms (${operation}).`, {
-            outcome: operation === 'apply' ? 'indeterminate' : 'not-applied',
-            context: { tier: 'sql', operation, deadlineMs },
-          }),
-        ),
-      );
-      run().then(
-        (value) => {
-          timer.cancel();
-          resolve(value);
-        },
-        (error: unknown) => {
-          timer.cancel();
-          reject(error);
-        },
-      );
-    });
-  }
-
-  #circuitChanged(state: CircuitState): void {
-    if (this.#closed) return;
-    this.#checker.circuitChanged(state);
-    this.#events.circuit(state);
+  /** A transaction: one that hangs holds up all that follow, and only a new connection helps. */
+  #write<T>(run: () => Promise<T>): Promise<T> {
+    const deadlineMs = this.#config.sqlTimeoutMs;
+    return this.#guard.call({ operation: 'apply', deadlineMs, writes: true, late: 'hangs' }, run);
   }
 }
 
