@@ -4,7 +4,7 @@
  *
  *   0  u8   format, 1
  *   1  u8   flags: 1 deleted, 2 json, 4 content hash follows, 8 base follows, 16 its rule is `atMost`,
- *           32 refusal follows
+ *           32 refusal follows, 64 life in Redis follows
  *   2  u16  bytes of id              (all numbers big-endian)
  *   4  u8   bytes of state
  *   5  u8   bytes of homeInstanceId
@@ -15,7 +15,8 @@
  *  16  u64  version
  *  24  16   origin
  *  40       id, state, homeInstanceId, traceParent, traceState, content, [base: u64 version, 16 origin],
- *           [refusal: u64 milliseconds, reason], [content hash, 32]
+ *           [refusal: u64 milliseconds, reason], [life in Redis: u64 milliseconds, 0 for no copy],
+ *           [content hash, 32]
  *
  * Optional texts of zero bytes mean "absent". `docs/formats.md` repeats this for readers of the files.
  */
@@ -33,7 +34,10 @@ const FLAG_HASH = 4;
 const FLAG_BASE = 8;
 const FLAG_AT_MOST = 16;
 const FLAG_REFUSAL = 32;
-const FLAGS_KNOWN = FLAG_DELETED | FLAG_JSON | FLAG_HASH | FLAG_BASE | FLAG_AT_MOST | FLAG_REFUSAL;
+const FLAG_ROUTE = 64;
+const FLAGS_KNOWN =
+  FLAG_DELETED | FLAG_JSON | FLAG_HASH | FLAG_BASE | FLAG_AT_MOST | FLAG_REFUSAL | FLAG_ROUTE;
+const ROUTE_BYTES = 8;
 const BASE_BYTES = 8 + ORIGIN_BYTES;
 
 const TWO_32 = 2 ** 32;
@@ -49,7 +53,7 @@ export function envelopeBytesMax(revision: Revision): number {
     (revision.traceParent?.length ?? 0) +
     (revision.traceState?.length ?? 0) +
     (revision.refusal === undefined ? 0 : 8 + revision.refusal.reason.length);
-  return ENVELOPE_HEAD_BYTES + texts * 3 + revision.content.length + BASE_BYTES + HASH_BYTES;
+  return ENVELOPE_HEAD_BYTES + texts * 3 + revision.content.length + BASE_BYTES + ROUTE_BYTES + HASH_BYTES;
 }
 
 /** Writes the envelope at `start` and returns the offset behind it. */
@@ -81,6 +85,11 @@ export function encodeEnvelope(revision: Revision, target: Buffer, start: number
     reasonBytes = target.write(refusal.reason, at + 8, 'utf8');
     at += 8 + reasonBytes;
   }
+  const { redisTtlMs } = revision;
+  if (redisTtlMs !== undefined) {
+    writeVersion(redisTtlMs, target, at);
+    at += ROUTE_BYTES;
+  }
   if (hash !== undefined) at += target.write(hash, at, HASH_BYTES, 'hex');
 
   target[start] = ENVELOPE_FORMAT;
@@ -89,7 +98,8 @@ export function encodeEnvelope(revision: Revision, target: Buffer, start: number
     (revision.contentType === 'json' ? FLAG_JSON : 0) |
     (hash === undefined ? 0 : FLAG_HASH) |
     (base === undefined ? 0 : FLAG_BASE | (base.rule === 'atMost' ? FLAG_AT_MOST : 0)) |
-    (refusal === undefined ? 0 : FLAG_REFUSAL);
+    (refusal === undefined ? 0 : FLAG_REFUSAL) |
+    (redisTtlMs === undefined ? 0 : FLAG_ROUTE);
   target.writeUInt16BE(idBytes, start + 2);
   target[start + 4] = stateBytes;
   target[start + 5] = homeBytes;
@@ -143,6 +153,7 @@ export function envelopeLength(source: Buffer, start: number, end: number): numb
     (flags & FLAG_BASE ? BASE_BYTES : 0) +
     (flags & FLAG_REFUSAL ? 8 : 0) +
     source.readUInt16BE(start + 10) +
+    (flags & FLAG_ROUTE ? ROUTE_BYTES : 0) +
     (flags & FLAG_HASH ? HASH_BYTES : 0);
   return length <= end - start ? length : -1;
 }
@@ -182,6 +193,11 @@ export function decodeEnvelope(source: Buffer, start: number): Revision {
     at += 8;
     refusal = { reason: text(source.readUInt16BE(start + 10)), atMs };
   }
+  let redisTtlMs: number | undefined;
+  if (flags & FLAG_ROUTE) {
+    redisTtlMs = readVersion(source, at);
+    at += ROUTE_BYTES;
+  }
   return {
     id,
     version: readVersion(source, start + 16),
@@ -194,6 +210,7 @@ export function decodeEnvelope(source: Buffer, start: number): Revision {
     homeInstanceId: homeInstanceId === '' ? undefined : homeInstanceId,
     traceParent: traceParent === '' ? undefined : traceParent,
     traceState: traceState === '' ? undefined : traceState,
+    redisTtlMs,
     base,
     refusal,
   };

@@ -48,6 +48,10 @@ export interface Revision {
   readonly homeInstanceId?: string | undefined;
   readonly traceParent?: string | undefined;
   readonly traceState?: string | undefined;
+  /**
+   * The route that the writer asked for: life of the copy in Redis, milliseconds, 0 for none; `undefined`: the default.
+   */
+  readonly redisTtlMs?: number | undefined;
   readonly base?: RevisionBase | undefined;
   readonly refusal?: Refusal | undefined;
   /**
@@ -82,6 +86,7 @@ export function changed(revision: Revision, change: Partial<Revision>): Revision
     homeInstanceId: revision.homeInstanceId,
     traceParent: revision.traceParent,
     traceState: revision.traceState,
+    redisTtlMs: revision.redisTtlMs,
     base: revision.base,
     refusal: revision.refusal,
     cachedUntilMs: revision.cachedUntilMs,

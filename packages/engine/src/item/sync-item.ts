@@ -230,6 +230,7 @@ export class SyncItem implements BatchableItem {
     const unstamped = {
       version: 0,
       origin: '',
+      redisTtlMs: undefined,
       base: undefined,
       refusal: undefined,
       cachedUntilMs: undefined,

@@ -2,7 +2,7 @@
  * What a slot keeps in a slab: the id, and the parts of a revision that have no array of their own.
  *
  *   u16 units of the id · id (a byte or two a unit) · content · [hash, 32] · [log position or end of life, f64]
- *   · [u16 length, bytes] × 3 of homeInstanceId, traceParent, traceState
+ *   · [u16 length, bytes] × 4 of homeInstanceId, traceParent, traceState, and redisTtlMs in digits
  *
  * Numbers in little-endian order. Ids are compared unit by unit with the string that a caller gives, so nothing is
  * decoded to find one, and no part of a caller's string is kept alive.
@@ -190,6 +190,11 @@ export class RecordRevision implements Revision {
     return this.#text(2);
   }
 
+  get redisTtlMs(): number | undefined {
+    const digits = this.#text(3);
+    return digits === undefined ? undefined : Number(digits);
+  }
+
   #text(which: number): string | undefined {
     if ((this.#flags & RECORD_TEXTS) === 0) return undefined;
     let at = this.#contentAt + this.#contentBytes;
@@ -212,10 +217,15 @@ export function isWide(id: string): boolean {
   return false;
 }
 
-function hasTexts({ homeInstanceId, traceParent, traceState }: Revision): boolean {
-  return homeInstanceId !== undefined || traceParent !== undefined || traceState !== undefined;
+function hasTexts({ homeInstanceId, traceParent, traceState, redisTtlMs }: Revision): boolean {
+  return (
+    homeInstanceId !== undefined ||
+    traceParent !== undefined ||
+    traceState !== undefined ||
+    redisTtlMs !== undefined
+  );
 }
 
-function textsOf({ homeInstanceId, traceParent, traceState }: Revision): readonly string[] {
-  return [homeInstanceId ?? '', traceParent ?? '', traceState ?? ''];
+function textsOf({ homeInstanceId, traceParent, traceState, redisTtlMs }: Revision): readonly string[] {
+  return [homeInstanceId ?? '', traceParent ?? '', traceState ?? '', redisTtlMs?.toString() ?? ''];
 }

@@ -5,7 +5,7 @@ import { type ContentTypeName, NO_CONTENT_HASH, type Revision } from '../item/re
 import type { LeafHasher } from '../merkle/digest.js';
 
 export const COLUMNS =
-  'id, version, origin, deleted, content_hash, leaf, checksum, content_type, state, home_instance_id, trace_parent, trace_state, content';
+  'id, version, origin, deleted, content_hash, leaf, checksum, content_type, state, home_instance_id, trace_parent, trace_state, content, redis_ttl_ms';
 
 /** A row of `sync_items`, in the order of `COLUMNS`. */
 export type RowValues = [
@@ -22,6 +22,7 @@ export type RowValues = [
   traceParent: string | null,
   traceState: string | null,
   content: Buffer,
+  redisTtlMs: number | null,
 ];
 
 export const HASH_BYTES = 32;
@@ -40,8 +41,10 @@ export function hashOf(write: Revision): Buffer {
 
 /** `undefined` for values that no revision has. */
 export function revisionOfRow(values: RowValues): Revision | undefined {
-  const [id, version, origin, deleted, , , , contentType, state, home, parent, traceState, content] = values;
+  const [id, version, origin, deleted, , , , contentType, state, home, parent, traceState, content, ttl] =
+    values;
   if (contentType !== 'json' && contentType !== 'binary') return undefined;
+  if (ttl !== null && !(Number.isSafeInteger(ttl) && ttl >= 0)) return undefined;
   if ((deleted !== 0 && deleted !== 1) || !Number.isSafeInteger(version) || version < 0) return undefined;
   return {
     id,
@@ -54,6 +57,7 @@ export function revisionOfRow(values: RowValues): Revision | undefined {
     homeInstanceId: home || undefined,
     traceParent: parent || undefined,
     traceState: traceState || undefined,
+    redisTtlMs: ttl ?? undefined,
   };
 }
 

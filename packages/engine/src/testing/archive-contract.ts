@@ -67,6 +67,7 @@ export function archiveContract(name: string, prepare: () => ArchiveUnderTest): 
         homeInstanceId: 'h',
         traceParent: 'p',
         traceState: 's',
+        redisTtlMs: 0,
       });
       const tombstone = revision({ id: 'b', deleted: true, version: 7 });
       await store.apply([live, tombstone]);
@@ -533,6 +534,7 @@ export function archiveContract(name: string, prepare: () => ArchiveUnderTest): 
           homeInstanceId: 'h',
           traceParent: 'p',
           traceState: 's',
+          redisTtlMs: 315_360_000_000,
         }),
         revision({ id: 'b', content: Buffer.alloc(0) }),
       ];
@@ -1285,6 +1287,7 @@ export function archiveContract(name: string, prepare: () => ArchiveUnderTest): 
           homeInstanceId: 'h',
           traceParent: 'p',
           traceState: 's',
+          redisTtlMs: 1000,
           version: 2048 * 9,
         }),
         letter({ id: 'gone', deleted: true }, 'too old', 0),

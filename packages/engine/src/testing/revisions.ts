@@ -37,6 +37,7 @@ export const anyRevision: fc.Arbitrary<Revision> = fc
     homeInstanceId: fc.option(text(255), { nil: undefined }),
     traceParent: fc.option(text(512), { nil: undefined }),
     traceState: fc.option(text(512), { nil: undefined }),
+    redisTtlMs: fc.option(fc.constantFrom(0, 1000, 315_360_000_000), { nil: undefined }),
   })
   .map((made) => (made.deleted ? { ...made, content: Buffer.alloc(0) } : made));
 

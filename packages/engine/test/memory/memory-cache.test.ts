@@ -33,10 +33,10 @@ describe('what a slot gives back', () => {
         if (hashed && !made.deleted) made.contentHash = hash;
         cache.settle(cache.write(made));
         const { id, version, origin, deleted, contentType, state, content } = newestOf(cache, made.id);
-        const { homeInstanceId, traceParent, traceState, contentHash } = newestOf(cache, made.id);
+        const { homeInstanceId, traceParent, traceState, redisTtlMs, contentHash } = newestOf(cache, made.id);
         const answered = { id, version, origin, deleted, contentType, state, content };
-        expect(essence({ ...answered, homeInstanceId, traceParent, traceState })).toEqual(
-          essence({ ...revision(), ...made }),
+        expect(essence({ ...answered, homeInstanceId, traceParent, traceState, redisTtlMs })).toEqual(
+          essence({ redisTtlMs: undefined, ...revision(), ...made }),
         );
         if (hashed && !made.deleted) expect(contentHash).toBe(hash);
         expect(cache.presence(`${made.id}x`)).toBe('absent');

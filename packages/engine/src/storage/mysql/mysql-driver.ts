@@ -115,6 +115,8 @@ const MIGRATIONS: readonly (readonly string[])[] = [
              IF(JSON_VALID(CONVERT(content USING utf8mb4)), CONVERT(content USING utf8mb4), NULL) AS content
         FROM sync_items WHERE deleted = 0 AND content_type = 'json'`,
   ],
+  // Life of the copy in Redis, 0 for none, -1 for the default.
+  ['ALTER TABLE sync_items ADD COLUMN /*M! IF NOT EXISTS */ redis_ttl_ms BIGINT NOT NULL DEFAULT -1'],
 ];
 
 export interface MysqlDriverConfig {

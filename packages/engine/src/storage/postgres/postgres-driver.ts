@@ -110,6 +110,8 @@ const MIGRATIONS: readonly (readonly string[])[] = [
              sync_json(content) AS content
         FROM sync_items WHERE deleted = 0 AND content_type = '\\x6a736f6e'`,
   ],
+  // Life of the copy in Redis, 0 for none, -1 for the default.
+  ['ALTER TABLE sync_items ADD COLUMN IF NOT EXISTS redis_ttl_ms BIGINT NOT NULL DEFAULT -1'],
 ];
 
 export interface PostgresDriverConfig {

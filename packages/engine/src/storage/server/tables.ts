@@ -25,8 +25,12 @@ export const ITEMS: Table = {
     bytes('trace_parent'),
     bytes('trace_state'),
     bytes('content'),
+    integer('redis_ttl_ms'),
   ],
 };
+
+/** In the place of a life in Redis that the writer left to the default. */
+const DEFAULT_TTL = -1;
 
 /**
  * A row speaks of the rows strictly below its path: how many, the sum of their leaves; how many of them lie directly
@@ -161,15 +165,16 @@ export function itemRow(write: Revision, origin: Buffer, hash: Buffer, leaf: Buf
     textOf(write.traceParent),
     textOf(write.traceState),
     write.content,
+    write.redisTtlMs ?? DEFAULT_TTL,
   ];
 }
 
 export function itemValues(row: Row): RowValues {
-  const [id, version, origin, deleted, hash, leaf, checksum, type, state, home, parent, traceState, content] =
-    row as unknown as [
-      ...[Buffer, number, Buffer, number, Buffer, Buffer, number],
-      ...[Buffer, Buffer, Buffer, Buffer, Buffer, Buffer],
-    ];
+  const [id, version, origin, deleted, hash, leaf, checksum, ...rest] = row as unknown as [
+    ...[Buffer, number, Buffer, number, Buffer, Buffer, number],
+    ...[Buffer, Buffer, Buffer, Buffer, Buffer, Buffer, number],
+  ];
+  const [type, state, home, parent, traceState, content, ttl] = rest;
   return [
     id.toString(),
     version,
@@ -184,6 +189,7 @@ export function itemValues(row: Row): RowValues {
     parent.toString(),
     traceState.toString(),
     content,
+    ttl === DEFAULT_TTL ? null : ttl,
   ];
 }
 

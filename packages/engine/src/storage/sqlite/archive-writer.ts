@@ -279,6 +279,7 @@ export class ArchiveWriter {
       write.traceParent ?? null,
       write.traceState ?? null,
       write.content,
+      write.redisTtlMs ?? null,
     ];
   }
 

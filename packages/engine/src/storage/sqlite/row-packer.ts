@@ -11,7 +11,7 @@ import { HASH_BYTES, type RowValues, revisionOfRow, rowChecksum } from '../row.j
  * each Buffer out of SQLite costs about as much as finding the row.
  */
 export const POINT_COLUMNS =
-  'version, deleted, checksum, content_type, state, home_instance_id, trace_parent, trace_state, CAST(origin || content_hash || content AS BLOB)';
+  'version, deleted, checksum, content_type, state, home_instance_id, trace_parent, trace_state, CAST(origin || content_hash || content AS BLOB), redis_ttl_ms';
 
 /** A row of `sync_items`, in the order of `POINT_COLUMNS`. */
 export type PointValues = [
@@ -24,6 +24,7 @@ export type PointValues = [
   traceParent: string | null,
   traceState: string | null,
   bytes: Buffer,
+  redisTtlMs: number | null,
 ];
 
 /** `places[i]`: which of the ids asked for the i-th row belongs to. Ids without a row are nowhere. */
@@ -58,7 +59,7 @@ export class RowPacker {
 
   /** As `add`. The checksum is taken over the id asked for, so a row that the index confuses does not fit. */
   addPoint(place: number, id: string, values: PointValues): boolean {
-    const [version, deleted, sum, contentType, state, home, parent, traceState, bytes] = values;
+    const [version, deleted, sum, contentType, state, home, parent, traceState, bytes, ttl] = values;
     const contentAt = ORIGIN_BYTES + HASH_BYTES;
     if (bytes.length < contentAt) return false;
     const hash = bytes.subarray(ORIGIN_BYTES, contentAt);
@@ -78,6 +79,7 @@ export class RowPacker {
       parent,
       traceState,
       content,
+      ttl,
     ]);
   }
 

@@ -75,6 +75,8 @@ const MIGRATIONS: readonly string[] = [
       FROM sync_items
      WHERE deleted = 0 AND content_type = 'json';
   `,
+  // Life of the copy in Redis, 0 for none. NULL for most: it takes no room, and no walk over the content.
+  'ALTER TABLE sync_items ADD COLUMN redis_ttl_ms INTEGER',
 ];
 
 const SCHEMA_VERSION = MIGRATIONS.length;
