@@ -33,6 +33,8 @@ export interface FollowerEvents {
 export interface FollowerParts {
   readonly config: { readonly coherenceLeaseMs: number };
   readonly archive: FollowedArchive;
+  /** Whether others write too, so that it has to be looked again and again. */
+  readonly polls: boolean;
   readonly clock: Clock;
   readonly scheduler: Scheduler;
   readonly events: FollowerEvents;
@@ -73,13 +75,17 @@ export class ChangeFollower {
   connected(head: ChangeHead): void {
     this.#position ??= head;
     void this.look();
-    if (this.#timer === undefined) this.#renewLater();
+    if (this.#timer === undefined && this.#parts.polls) this.#renewLater();
   }
 
-  /** A transaction of this engine: where nothing lies between it and what is known, it need not be read. */
-  committed({ position, chain }: ChangeHead): void {
-    if (position === (this.#position?.position ?? -1) + 1) this.#position = { position, chain };
-    else void this.look();
+  /**
+   * A transaction of this engine: where nothing lies between it and what is known, it need not be read.
+   * @param changed Whether it added the position at which the log ends.
+   */
+  committed({ position, chain }: ChangeHead, changed: boolean): void {
+    const known = this.#position?.position ?? -1;
+    if (changed && position === known + 1) this.#position = { position, chain };
+    else if (position > known) void this.look();
   }
 
   /** Reads what is new, or joins who does. Never rejects. */

@@ -9,8 +9,22 @@ import { nearest } from './nearest.js';
 const PREFIX = 'SYNC_ENGINE_';
 const UNITS: Readonly<Record<string, number>> = { '': 1, KIB: 2 ** 10, MIB: 2 ** 20, GIB: 2 ** 30 };
 /** Texts; everything else is a number or a flag. */
-const TEXTS: ReadonlySet<string> = new Set(['sqlUrl', 'walPath', 'walMode', 'ack', 'clusterKey', 'nodeId']);
-const FLAGS: ReadonlySet<string> = new Set(['merkleEnabled', 'startDegraded', 'allowNewArchive']);
+const TEXTS: ReadonlySet<string> = new Set([
+  'sqlUrl',
+  'redisUrl',
+  'redisPrefix',
+  'walPath',
+  'walMode',
+  'ack',
+  'clusterKey',
+  'nodeId',
+]);
+const FLAGS: ReadonlySet<string> = new Set([
+  'redisEvictionEnabled',
+  'merkleEnabled',
+  'startDegraded',
+  'allowNewArchive',
+]);
 
 /** `SYNC_ENGINE_L1_MAX_BYTES` of `l1MaxBytes`. */
 export function envNameOf(key: string): string {

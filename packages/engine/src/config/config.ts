@@ -15,6 +15,21 @@ export interface SyncEngineConfig {
    * `?sslmode=verify-full&sslca=path` for TLS. Without it the engine is memory only.
    */
   readonly sqlUrl?: string;
+  /**
+   * `redis://user:password@host:port/0`, or `rediss://` for TLS, with `?sslca=path`. Without it there is no cache between
+   * memory and SQL.
+   */
+  readonly redisUrl?: string;
+  /** Before every key in Redis. Default none. */
+  readonly redisPrefix?: string;
+  /** Bound of one answer of Redis. Default 2,000. */
+  readonly redisTimeoutMs?: number;
+  /** Make room in Redis before its `maxmemory` is reached. Default true. */
+  readonly redisEvictionEnabled?: boolean;
+  /** Share of `maxmemory` at which copies begin to go … Default 0.75. */
+  readonly redisEvictionStart?: number;
+  /** … and at which they stop. Default 0.6. */
+  readonly redisEvictionTarget?: number;
   /** File of the write-ahead log. Without it `wal` acknowledgements cannot be asked for. */
   readonly walPath?: string;
   /** `always`: every write is logged. `outage`: only what SQL could not take. Default `always`. */
@@ -80,8 +95,9 @@ export interface SyncEngineConfig {
 }
 
 export interface ResolvedConfig
-  extends Required<Omit<SyncEngineConfig, 'sqlUrl' | 'walPath' | 'nodeId' | 'clusterKey'>> {
+  extends Required<Omit<SyncEngineConfig, 'sqlUrl' | 'redisUrl' | 'walPath' | 'nodeId' | 'clusterKey'>> {
   readonly sqlUrl: string | undefined;
+  readonly redisUrl: string | undefined;
   readonly walPath: string | undefined;
   readonly nodeId: string | undefined;
   readonly clusterKey: string | undefined;
@@ -130,6 +146,24 @@ const schema = v.object(
         ),
       ),
     ),
+    redisUrl: v.optional(
+      v.pipe(
+        path,
+        v.regex(/^rediss?:\/\/./, 'must be a URL: redis://user:password@host:port/0, or rediss:// for TLS'),
+      ),
+    ),
+    redisPrefix: v.optional(
+      v.pipe(
+        v.string('must be a string'),
+        v.maxLength(256, 'must have at most 256 characters'),
+        v.check((text) => !/[{}]/.test(text), 'must not contain { or }: they choose the slot in a cluster'),
+      ),
+      '',
+    ),
+    redisTimeoutMs: v.optional(ms, 2000),
+    redisEvictionEnabled: v.optional(flag, true),
+    redisEvictionStart: v.optional(share, 0.75),
+    redisEvictionTarget: v.optional(share, 0.6),
     walPath: v.optional(path),
     walMode: v.optional(v.picklist(['always', 'outage'], "must be 'always' or 'outage'"), 'always'),
     ack: v.optional(v.picklist(['memory', 'wal', 'stored'], "must be 'memory', 'wal' or 'stored'")),
@@ -190,6 +224,10 @@ export const LIVE_KEYS: ReadonlySet<keyof SyncEngineConfig> = new Set<keyof Sync
   'walMaxItems',
   'walMaxBytes',
   'walDrainBatchSize',
+  'redisTimeoutMs',
+  'redisEvictionEnabled',
+  'redisEvictionStart',
+  'redisEvictionTarget',
   'sqlTimeoutMs',
   'sqlReadTimeoutMs',
   'sqlWriteConcurrency',
@@ -203,6 +241,7 @@ export const LIVE_KEYS: ReadonlySet<keyof SyncEngineConfig> = new Set<keyof Sync
 
 /** Where ready-made stores take the place of `sqlUrl` and `walPath`. */
 export interface ReadyMade {
+  readonly cache: boolean;
   readonly archive: boolean;
   readonly log: boolean;
 }
@@ -250,10 +289,12 @@ function configError(problems: readonly string[]): SyncEngineError {
   return new SyncEngineError('CONFIG', `${heading}: ${problems.join('; ')}.`, { context: { problems } });
 }
 
+const SECRETS: ReadonlySet<string> = new Set(['sqlUrl', 'redisUrl', 'clusterKey']);
+
 function describe(issue: v.BaseIssue<unknown>): string {
   const key = issue.path?.map((item) => String(item.key)).join('.') ?? 'the configuration';
   // A URL can hold credentials, and the key is one: they are never repeated.
-  const shown = key === 'sqlUrl' || key === 'clusterKey' ? '' : `, got ${show(issue.input)}`;
+  const shown = SECRETS.has(key) ? '' : `, got ${show(issue.input)}`;
   return `${key} ${issue.message}${shown}`;
 }
 
@@ -291,6 +332,8 @@ function* contradictions(config: Partial<Parsed>, readyMade: ReadyMade): Generat
     yield 'walPath and a ready-made record store exclude each other';
   if (config.sqlUrl !== undefined && readyMade.archive)
     yield 'sqlUrl and a ready-made archive exclude each other';
+  if (config.redisUrl !== undefined && readyMade.cache)
+    yield 'redisUrl and a ready-made cache exclude each other';
   if (hasLog && !hasArchive) {
     yield 'walPath needs sqlUrl: a log without an archive to drain into would only grow';
   }
@@ -306,6 +349,10 @@ function* contradictions(config: Partial<Parsed>, readyMade: ReadyMade): Generat
     yield 'clusterKey is given, but merkleEnabled is false: there are no digests to make with it';
   }
   const { backpressureWarn: warn, backpressureCritical: critical } = config;
+  const { redisEvictionStart: start, redisEvictionTarget: target } = config;
+  if (start !== undefined && target !== undefined && target >= start) {
+    yield `redisEvictionTarget (${target}) must be below redisEvictionStart (${start})`;
+  }
   if (warn !== undefined && critical !== undefined && warn >= critical) {
     yield `backpressureWarn (${warn}) must be below backpressureCritical (${critical})`;
   }
@@ -325,6 +372,7 @@ function withDefaults(parsed: Parsed, readyMade: ReadyMade): ResolvedConfig {
   return {
     ...parsed,
     sqlUrl: parsed.sqlUrl,
+    redisUrl: parsed.redisUrl,
     walPath: parsed.walPath,
     nodeId: parsed.nodeId,
     clusterKey: parsed.clusterKey?.toLowerCase(),

@@ -6,8 +6,10 @@ import { KEY_BYTES } from '../merkle/digest.js';
 import type { SystemPorts } from '../ports/ports.js';
 import { systemPorts } from '../ports/system/system-ports.js';
 import type { ArchiveStore } from '../storage/archive-store.js';
+import type { CacheStore } from '../storage/cache-store.js';
 import { MysqlDriver } from '../storage/mysql/mysql-driver.js';
 import { PostgresDriver } from '../storage/postgres/postgres-driver.js';
+import { RedisStore } from '../storage/redis/redis-store.js';
 import { ServerArchive } from '../storage/server/server-archive.js';
 import { SqliteArchive } from '../storage/sqlite/sqlite-archive.js';
 import { guardedLogger } from '../telemetry/guarded-logger.js';
@@ -15,9 +17,10 @@ import { assertTelemetry, type TelemetryOptions } from '../telemetry/options.js'
 import type { RecordStore } from '../wal/record-store.js';
 import { SqliteRecordStore } from '../wal/sqlite-record-store.js';
 
-/** Everything that can be exchanged. Ready-made stores take the place of `sqlUrl` and `walPath`. */
+/** Everything that can be exchanged. Ready-made stores take the place of `sqlUrl`, `redisUrl` and `walPath`. */
 export interface Ports extends SystemPorts {
   readonly archive?: ArchiveStore;
+  readonly cache?: CacheStore;
   readonly recordStore?: RecordStore;
   /** Takes the place of the engine's own score of what leaves memory first. */
   readonly evictionPolicy?: EvictionPolicy;
@@ -44,6 +47,13 @@ export function composeArchive(config: ResolvedConfig, ports: Ports): ArchiveSto
     return new SqliteArchive(config.sqlUrl.slice('sqlite:'.length), holder(ports), fresh);
   const Driver = scheme === 'mysql' || scheme === 'mariadb' ? MysqlDriver : PostgresDriver;
   return new ServerArchive(new Driver(config.sqlUrl, config, ports.scheduler), config, ports, fresh);
+}
+
+/** @throws `CONFIG` for a URL that cannot be used. */
+export function composeCache(config: ResolvedConfig, ports: Ports): CacheStore | undefined {
+  if (ports.cache !== undefined) return ports.cache;
+  if (config.redisUrl === undefined) return undefined;
+  return new RedisStore(config.redisUrl, config.redisPrefix, config, ports);
 }
 
 export function composeRecordStore(config: ResolvedConfig, ports: Ports): RecordStore | undefined {

@@ -7,6 +7,7 @@ import type { MemoryStats } from '../memory/memory-cache.js';
 import type { SystemPorts } from '../ports/ports.js';
 import type { BackpressureLevel } from '../resilience/backpressure.js';
 import type { CircuitState } from '../resilience/circuit-breaker.js';
+import type { BackendHealth } from '../resilience/health-checker.js';
 import type { ApplyResult, ChangeHead } from '../storage/archive-store.js';
 import { isHeard, publish } from '../telemetry/channels.js';
 import type { LatencyStats } from '../telemetry/latency-timer.js';
@@ -44,6 +45,8 @@ const CIRCUIT_NUMBER: Readonly<Record<CircuitState, number>> = { closed: 0, 'hal
 
 export class EngineTelemetry {
   readonly core: Telemetry;
+  /** Copies removed from Redis to make room. */
+  cacheEvictions = 0;
   /** Names the engine in events; known once the log is open. */
   node = '';
   /** Newest position of the change log that was seen. */
@@ -110,9 +113,9 @@ export class EngineTelemetry {
 
   // ── What the parts report ──────────────────────────────────────────────────────────────────────────────
 
-  archiveCalled(operation: string, ms: number | undefined, code: string | undefined): void {
-    if (ms === undefined) this.core.failed('sql', operation, code ?? 'unknown');
-    else this.core.called('sql', operation, ms, code);
+  called(tier: 'redis' | 'sql', operation: string, ms: number | undefined, code: string | undefined): void {
+    if (ms === undefined) this.core.failed(tier, operation, code ?? 'unknown');
+    else this.core.called(tier, operation, ms, code);
   }
 
   logCommitted({ appends, released, durationMs, error }: CommittedGroup): void {
@@ -161,15 +164,16 @@ export class EngineTelemetry {
     else if (archive?.available !== true) this.#endDrain(true);
   }
 
-  circuitChanged(state: CircuitState): void {
-    publish('sync_engine:circuit', { node: this.node, tier: 'sql', state });
-    this.watchDrain();
+  circuitChanged(tier: 'redis' | 'sql', state: CircuitState): void {
+    publish('sync_engine:circuit', { node: this.node, tier, state });
+    if (tier === 'sql') this.watchDrain();
   }
 
-  corrupt(tier: 'memory' | 'wal' | 'sql', id: string | undefined): void {
+  corrupt(tier: 'memory' | 'wal' | 'redis' | 'sql', id: string | undefined): void {
     const { counters } = this.core;
     if (tier === 'memory') counters.corruptMemory++;
     else if (tier === 'wal') counters.corruptLog++;
+    else if (tier === 'redis') counters.corruptRedis++;
     else counters.corruptSql++;
     publish('sync_engine:corruption', { node: this.node, tier, id });
   }
@@ -217,13 +221,19 @@ export class EngineTelemetry {
     const { state, memory, filter, flusher } = this.#engine;
     const health = this.#engine.health();
     const { items, bytes, bytesMax, dirtyItems, dirtyBytes, spilledItems, evictions } = memory.stats;
-    const { wal, sql, deadLetters } = health;
+    const { wal, sql, redis, redisLag, deadLetters } = health;
     this.core.pull(sink);
     sink('sync_engine_state', 1, { status: state });
     sink('sync_engine_l1_items', items);
     sink('sync_engine_l1_bytes', bytes);
     sink('sync_engine_l1_limit', bytesMax);
     sink('sync_engine_evictions', evictions, { tier: 'memory' });
+    if (redis !== undefined) {
+      sink('sync_engine_evictions', this.cacheEvictions, { tier: 'redis' });
+      sink('sync_engine_circuit_state', CIRCUIT_NUMBER[redis.circuit], { tier: 'redis' });
+      sink('sync_engine_backend_healthy', isWell(redis) ? 1 : 0, { tier: 'redis' });
+      sink('sync_engine_cache_lag', redisLag ?? 0);
+    }
     sink('sync_engine_memory_pressure', health.memoryPressure);
     sink('sync_engine_backpressure_level', health.backpressure.rank);
     if (sql !== undefined) {
@@ -231,7 +241,7 @@ export class EngineTelemetry {
       sink('sync_engine_queue_bytes', dirtyBytes, { tier: 'sql' });
       sink('sync_engine_spilled_items', spilledItems);
       sink('sync_engine_circuit_state', CIRCUIT_NUMBER[sql.circuit], { tier: 'sql' });
-      sink('sync_engine_backend_healthy', sql.connected && sql.circuit !== 'open' ? 1 : 0, { tier: 'sql' });
+      sink('sync_engine_backend_healthy', isWell(sql) ? 1 : 0, { tier: 'sql' });
       sink('sync_engine_change_position', this.#position);
       if (health.coherenceAgeMs !== undefined)
         sink('sync_engine_coherence_age', health.coherenceAgeMs / 1000);
@@ -280,6 +290,10 @@ export class EngineTelemetry {
     else this.#ports.logger.info(facts, 'What waited for SQL has been brought there.');
     span?.end(interrupted ? new Interrupted() : undefined);
   }
+}
+
+function isWell({ connected, circuit }: BackendHealth): boolean {
+  return connected && circuit !== 'open';
 }
 
 class Interrupted extends Error {

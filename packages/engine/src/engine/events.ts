@@ -14,7 +14,7 @@ export interface EngineEvents {
     /** Share of the fullest limit, 0 to 1. */
     readonly pressure: number;
   };
-  circuit: { readonly backend: 'sql'; readonly state: CircuitState };
+  circuit: { readonly backend: 'redis' | 'sql'; readonly state: CircuitState };
   /** Damage was found; the bytes were not served. `id` where it is known. */
   corruption: { readonly tier: Tier; readonly id: string | undefined };
   /** SQL refused a write because of the row itself; it was set aside. */

@@ -4,6 +4,7 @@ import type { MemoryStats } from '../memory/memory-cache.js';
 import type { BackpressureLevel } from '../resilience/backpressure.js';
 import type { BackendHealth } from '../resilience/health-checker.js';
 import type { ArchiveHealth } from '../storage/guarded-archive.js';
+import type { CacheHealth } from '../storage/guarded-cache.js';
 import type { LogStatus, WalStats } from '../wal/write-ahead-log.js';
 import type { FilterStatus } from './filter-keeper.js';
 import type { EngineState } from './lifecycle.js';
@@ -30,6 +31,9 @@ export interface HealthCheck {
   readonly deadLetters: number;
   /** Where others write the archive too: how old the knowledge of their writes is. Absent before the first look. */
   readonly coherenceAgeMs?: number;
+  readonly redis?: BackendHealth;
+  /** Transactions in SQL that Redis has not confirmed. Absent where it is not known. */
+  readonly redisLag?: number;
   readonly sql?: BackendHealth;
   readonly wal?: WalStats;
   /** One sentence each: what is wrong, what is at risk, what the engine is doing about it. */
@@ -43,6 +47,13 @@ export interface HealthFacts {
   readonly backpressure: BackpressureLevel;
   /** Writers that wait for room. */
   readonly throttled: number;
+  readonly redis: CacheHealth | undefined;
+  /** Whether copies in Redis are believed. */
+  readonly redisSynced: boolean;
+  readonly redisLag: number | undefined;
+  readonly redisUnconfirmedIds: number;
+  /** Share of Redis's `maxmemory` in use. */
+  readonly redisShare: number | undefined;
   readonly archive: ArchiveHealth | undefined;
   readonly archiveAvailable: boolean;
   readonly wal: WalStats | undefined;
@@ -56,14 +67,18 @@ export interface HealthFacts {
   readonly stale: boolean;
 }
 
+/** From here on an operator should know. */
+const UNCONFIRMED_IDS_MANY = 5000;
+const REDIS_FULL = 0.9;
+
 export function assessHealth(facts: HealthFacts): HealthCheck {
-  const { state, memory, archive, wal } = facts;
+  const { state, memory, archive, redis, redisLag, wal } = facts;
   const running = state === 'Running';
   const warnings = [...warningsOf(facts)];
-  const sqlWell = archive === undefined || (archive.connected && archive.circuit === 'closed');
+  const sqlWell = isWell(archive);
   const logWell = facts.logStatus === undefined || facts.logStatus === 'open';
   return {
-    healthy: running && sqlWell && logWell && facts.damagedRecords === 0,
+    healthy: running && sqlWell && isWell(redis) && logWell && facts.damagedRecords === 0,
     state,
     ready: running,
     acceptingWrites: running && facts.backpressure.acceptsWrites,
@@ -75,13 +90,19 @@ export function assessHealth(facts: HealthFacts): HealthCheck {
     filterTrust: facts.filter?.trust ?? 'untrusted',
     deadLetters: facts.deadLetters,
     ...(facts.coherenceAgeMs === undefined ? undefined : { coherenceAgeMs: facts.coherenceAgeMs }),
+    ...(redis === undefined ? undefined : { redis: backendHealth(redis) }),
+    ...(redisLag === undefined ? undefined : { redisLag }),
     ...(archive === undefined ? undefined : { sql: backendHealth(archive) }),
     ...(wal === undefined ? undefined : { wal }),
     warnings,
   };
 }
 
-function backendHealth({ warnings: _warnings, ...health }: ArchiveHealth): BackendHealth {
+function isWell(backend: BackendHealth | undefined): boolean {
+  return backend === undefined || (backend.connected && backend.circuit === 'closed');
+}
+
+function backendHealth({ warnings: _warnings, ...health }: ArchiveHealth | CacheHealth): BackendHealth {
   return health;
 }
 
@@ -99,6 +120,7 @@ function* warningsOf(facts: HealthFacts): Generator<string> {
     yield `What other engines wrote is not known${durationOf(facts.coherenceAgeMs)}: the change log could not be read within coherenceLeaseMs. Items in memory are served with stale: true, get(id, { fresh: true }) refuses them; it is read again by itself.`;
   }
   yield* archive?.warnings ?? [];
+  yield* redisWarnings(facts);
   if (facts.logStatus === 'full') {
     yield `The log's disk is full (${facts.logError ?? ''}). Writes are acknowledged by SQL instead, while it answers. The log is tried again every second; free space on its disk.`;
   }
@@ -119,6 +141,22 @@ function* warningsOf(facts: HealthFacts): Generator<string> {
     const queue = throttled > 0 ? ` ${throttled} writers are held.` : '';
     yield `Backpressure is at ${backpressure.name}: what SQL has not taken fills ${Math.round(pressure.ratio * 100)} % of ${pressure.limit}. ${backpressure.description}${queue} ${waiting}.`;
   }
+}
+
+function* redisWarnings(facts: HealthFacts): Generator<string> {
+  const { redis, redisLag, redisUnconfirmedIds: ids } = facts;
+  if (redis === undefined || facts.state !== 'Running') return;
+  if (!isWell(redis)) {
+    yield `Redis is not reachable${durationOf(redis.failingForMs)} (${withoutStop(redis.lastError ?? 'not connected')}). Items are read from SQL instead; nothing is lost but speed and cache-only items that memory does not hold. It is probed every second.`;
+  } else if (!facts.redisSynced) {
+    yield `What Redis holds is being compared with SQL's change log${facts.archiveAvailable ? '' : ', as soon as SQL answers'}. Until then items are read from SQL.`;
+  } else if (ids > UNCONFIRMED_IDS_MANY) {
+    yield `Redis is ${redisLag ?? 0} transactions behind SQL: copies of ${ids} ids are not served, these are read from SQL. They are written or marked as fast as Redis takes it.`;
+  }
+  if ((facts.redisShare ?? 0) > REDIS_FULL) {
+    yield `Redis uses ${Math.round((facts.redisShare as number) * 100)} % of its maxmemory, and removing copies does not help enough: others fill it, or maxmemory is small. Copies that do not fit are read from SQL.`;
+  }
+  yield* redis.warnings;
 }
 
 /** How long, for who has just been woken up. */

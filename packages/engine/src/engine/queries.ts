@@ -86,7 +86,7 @@ export class Queries {
     const cached = this.#parts.memory.cached(id);
     if (cached !== undefined) {
       const request = { source: cached, deleted: false, state, ack, signal: options.signal };
-      return this.#parts.writes().cache(request, cached.cachedUntilMs as number);
+      return this.#parts.writes().recache(request, cached);
     }
     if (source === undefined || source.deleted) return undefined;
     return this.#write({
@@ -95,6 +95,7 @@ export class Queries {
       state,
       ack,
       signal: options.signal,
+      redisTtlMs: source.redisTtlMs,
       base: this.#parts.memory.isPending(id) ? source.base : baseOf(source),
     });
   }

@@ -1,18 +1,20 @@
 /**
  * A read that memory could not answer.
  *
- *   pending and L1, or the log where it was spilled ─► one flight per id ─► one SQL read for all misses of this turn
- *                                                             │
- *                                promote into L1, unless a write overtook the flight
+ *   pending and L1, or the log where it was spilled ─► one flight per id ─► one read of Redis for all misses of this turn
+ *                                                             │             ─► filter ─► one of SQL for those that are left
+ *                             promote into L1 and Redis, unless a write overtook the flight
  *
  * Invariant: a flight's value enters memory only if no submit or delete of the id was called since the
  * flight began. So a value read before a write can never hide the write.
  */
 import { SyncEngineError } from '../base/errors.js';
+import type { CacheHit, CacheTier } from '../coherence/cache-tier.js';
 import type { ChangeFollower } from '../coherence/change-follower.js';
 import type { FilterManager } from '../filter/filter-manager.js';
 import type { HybridClock } from '../item/hybrid-clock.js';
-import type { Revision } from '../item/revision.js';
+import { isNewer } from '../item/order.js';
+import { changed, type Revision } from '../item/revision.js';
 import { itemOf, type SyncItem, staleOf } from '../item/sync-item.js';
 import type { Absence, MemoryCache } from '../memory/memory-cache.js';
 import type { SystemPorts } from '../ports/ports.js';
@@ -29,9 +31,12 @@ class Flight {
   reject!: (error: SyncEngineError) => void;
   /** A write came by: the value is an answer for those who asked before it, and nothing more. */
   detached = false;
+  /** Only SQL's answer counts. */
+  readonly fresh: boolean;
 
-  constructor(id: string) {
+  constructor(id: string, fresh: boolean) {
     this.id = id;
+    this.fresh = fresh;
     this.promise = new Promise((resolve, reject) => {
       this.resolve = resolve;
       this.reject = reject;
@@ -41,6 +46,10 @@ class Flight {
 
 export interface ReadParts {
   readonly memory: MemoryCache;
+  /** Where there is Redis. */
+  readonly cache: CacheTier | undefined;
+  /** How long memory may hold a cache-only item that Redis keeps for `leftMs`. */
+  readonly cacheOnlyMs: (leftMs: number) => number;
   /** Without one the engine is memory only, and what memory does not hold does not exist. */
   readonly archive: GuardedArchive | undefined;
   readonly clock: HybridClock;
@@ -95,6 +104,8 @@ export class ReadPath {
   /** A read that memory has no item for. */
   absent(id: string, absence: Absence): Promise<SyncItem | undefined> {
     if (absence === 'deleted') {
+      // Others may have made a cache-only item of it, which only Redis knows.
+      if (this.#parts.cache?.usable === true && !this.#parts.memory.isPending(id)) return this.miss(id);
       if (this.current || this.#parts.memory.isPending(id)) return Promise.resolve(undefined);
       return this.#renewedThen(id);
     }
@@ -114,12 +125,14 @@ export class ReadPath {
 
   /** A read of an id that memory does not hold. Joins a flight of the same id. */
   miss(id: string): Promise<SyncItem | undefined> {
-    if (this.#parts.archive === undefined) return Promise.resolve(undefined);
+    const { archive, cache } = this.#parts;
+    if (archive === undefined && cache?.usable !== true) return Promise.resolve(undefined);
     const flight = this.#flights.get(id);
     if (flight !== undefined) return flight.promise;
+    if (cache?.usable === true) return this.#traced(this.#begin(id, false).promise);
     if (this.#parts.filter?.mightExist(id) === false)
       return this.current ? Promise.resolve(undefined) : this.#renewedThen(id);
-    return this.#traced(this.#begin(id).promise);
+    return this.#traced(this.#begin(id, false).promise);
   }
 
   /** A "no" that others may have made untrue: after one look it is final, without one SQL has to be asked. */
@@ -139,7 +152,7 @@ export class ReadPath {
     }
     // An earlier flight may have read before this call: nobody who comes now may join it.
     this.detach(id);
-    return this.#traced(this.#begin(id).promise);
+    return this.#traced(this.#begin(id, true).promise);
   }
 
   /** Anything may have been written: no flight under way may fill memory. */
@@ -162,8 +175,8 @@ export class ReadPath {
     return this.#parts.traced === undefined ? found : this.#parts.traced(found);
   }
 
-  #begin(id: string): Flight {
-    const flight = new Flight(id);
+  #begin(id: string, fresh: boolean): Flight {
+    const flight = new Flight(id, fresh);
     this.#flights.set(id, flight);
     if (this.#waiting.length === 0) this.#parts.ports.scheduler.soon(() => this.#send());
     this.#waiting.push(flight);
@@ -178,9 +191,16 @@ export class ReadPath {
     }
   }
 
-  async #read(flights: readonly Flight[]): Promise<void> {
-    const archive = this.#parts.archive as GuardedArchive;
+  async #read(all: readonly Flight[]): Promise<void> {
+    const { archive, cache } = this.#parts;
     const { clock } = this.#parts.ports;
+    const flights = cache?.usable === true ? await this.#readCache(cache, all) : all;
+    if (flights.length === 0) return;
+    if (archive === undefined) {
+      for (const flight of flights) this.#absentFrom(flight);
+      return;
+    }
+    const known = cache?.knownPosition ?? 0;
     let rows: (Revision | SyncEngineError | undefined)[];
     try {
       rows = await archive.getMany(flights.map((flight) => flight.id));
@@ -192,8 +212,72 @@ export class ReadPath {
       return;
     }
     this.#parts.memory.setTime(clock.now(), clock.monotonic());
-    for (let at = 0; at < flights.length; at++) this.#answer(flights[at] as Flight, rows[at]);
+    const copied: Revision[] = [];
+    for (let at = 0; at < flights.length; at++) {
+      const flight = flights[at] as Flight;
+      const row = rows[at];
+      if (cache !== undefined && !flight.detached && row !== undefined && !(row instanceof SyncEngineError))
+        copied.push(row);
+      this.#answer(flight, row);
+    }
+    if (cache !== undefined && !this.#parts.memory.pinnedOnly) cache.promote(copied, known);
     this.#parts.memory.pace();
+  }
+
+  /** Lands what Redis has, and what is known not to be anywhere else; the others go on to SQL. */
+  async #readCache(cache: CacheTier, all: readonly Flight[]): Promise<readonly Flight[]> {
+    const { filter, memory } = this.#parts;
+    const { clock } = this.#parts.ports;
+    const asked = all.filter((flight) => !flight.fresh);
+    if (asked.length === 0) return all;
+    const hits = await cache.read(asked.map((flight) => flight.id));
+    memory.setTime(clock.now(), clock.monotonic());
+    const left = all.filter((flight) => flight.fresh);
+    for (let at = 0; at < asked.length; at++) {
+      const flight = asked[at] as Flight;
+      const hit = hits[at];
+      if (hit !== undefined) this.#hit(flight, hit);
+      else if (memory.presence(flight.id) === 'deleted' || filter?.mightExist(flight.id) === false)
+        this.#absentFrom(flight);
+      else left.push(flight);
+    }
+    memory.pace();
+    return left;
+  }
+
+  /** Memory, filter or the want of an archive say no; others may have made that untrue. */
+  #absentFrom(flight: Flight): void {
+    this.#land(flight);
+    if (this.current || this.#parts.memory.isPending(flight.id)) flight.resolve(undefined);
+    else this.#renewedThen(flight.id).then(flight.resolve, flight.reject);
+  }
+
+  #hit(flight: Flight, { revision, cacheOnly, leftMs, stale }: CacheHit): void {
+    const { memory, clock, ports } = this.#parts;
+    const { id } = flight;
+    this.#land(flight);
+    clock.merge(revision.version);
+    if (stale) {
+      this.#parts.stale(id);
+      flight.resolve(staleOf(itemOf(revision)));
+    } else if (flight.detached) flight.resolve(itemOf(revision));
+    else if (cacheOnly) {
+      const newest = memory.newest(id);
+      if (typeof newest === 'object' && isNewer(newest, revision)) {
+        flight.resolve(newest.deleted ? undefined : itemOf(newest));
+        return;
+      }
+      const untilMs = ports.clock.monotonic() + this.#parts.cacheOnlyMs(leftMs);
+      const kept = changed(revision, { redisTtlMs: leftMs, cachedUntilMs: untilMs });
+      memory.cache(kept);
+      flight.resolve(itemOf(kept));
+    } else {
+      const newest = memory.promote(revision);
+      if (newest === 'spilled') this.spilled(id).then(flight.resolve, flight.reject);
+      else if (typeof newest === 'string') flight.resolve(undefined);
+      else if (this.current) flight.resolve(newest);
+      else this.lapsed(id, newest).then(flight.resolve, flight.reject);
+    }
   }
 
   #answer(flight: Flight, row: Revision | SyncEngineError | undefined): void {

@@ -4,7 +4,9 @@
  */
 import { CircuitError, messageOf, SyncEngineError } from '../base/errors.js';
 import { step } from '../base/steps.js';
-import { ChangeFollower } from '../coherence/change-follower.js';
+import { CacheEviction } from '../coherence/cache-eviction.js';
+import { CacheTier } from '../coherence/cache-tier.js';
+import { ChangeFollower, type FollowerEvents } from '../coherence/change-follower.js';
 import { CONFIG_KEYS, type ResolvedConfig } from '../config/config.js';
 import { FilterSnapshotFile } from '../filter/filter-snapshot.js';
 import { HybridClock, versionOfMs } from '../item/hybrid-clock.js';
@@ -17,9 +19,10 @@ import { BackpressureLevel } from '../resilience/backpressure.js';
 import type { CircuitState } from '../resilience/circuit-breaker.js';
 import type { ArchiveInfo, ChangeBatch, ChangeHead } from '../storage/archive-store.js';
 import { GuardedArchive } from '../storage/guarded-archive.js';
+import { GuardedCache } from '../storage/guarded-cache.js';
 import type { DamagedRecord, LogMeta } from '../wal/record-store.js';
 import { type LogStatus, WriteAheadLog } from '../wal/write-ahead-log.js';
-import { composeArchive, composeRecordStore, type Ports } from './compose.js';
+import { composeArchive, composeCache, composeRecordStore, type Ports } from './compose.js';
 import { DamagedIds } from './damaged-ids.js';
 import { DeadLetters } from './dead-letters.js';
 import { EngineTelemetry } from './engine-telemetry.js';
@@ -77,6 +80,12 @@ export class EngineRuntime {
   readonly letters: DeadLetters;
   /** Where others may write the archive too. */
   readonly follower: ChangeFollower | undefined;
+  /** Knows the change log without a gap: the follower, or, for an archive of our own, for Redis. */
+  readonly #tail: ChangeFollower | undefined;
+  /** Where there is Redis. */
+  readonly cache: CacheTier | undefined;
+  readonly #cacheGuard: GuardedCache | undefined;
+  readonly #cacheEviction: CacheEviction | undefined;
   readonly filter: FilterKeeper | undefined;
   readonly scans: Scans;
   readonly merkle: LocalMerkle;
@@ -111,6 +120,9 @@ export class EngineRuntime {
     );
     this.clock = new HybridClock(ports.clock);
     this.archive = this.#makeArchive();
+    this.#cacheGuard = this.#makeCacheGuard();
+    this.cache = this.#makeCache();
+    this.#cacheEviction = this.#makeCacheEviction();
     this.log = this.#makeLog();
     this.pressure = new Pressure(config, {
       memory: this.memory,
@@ -120,6 +132,7 @@ export class EngineRuntime {
     this.spill = this.#makeSpill();
     this.letters = this.#makeLetters();
     this.follower = this.#makeFollower();
+    this.#tail = this.follower ?? this.#makeTail();
     this.filter = this.#makeFilter();
     this.merkle = new LocalMerkle(
       () => this.#digestArchive(),
@@ -138,6 +151,9 @@ export class EngineRuntime {
     this.reads = new ReadPath({
       memory: this.memory,
       archive: this.archive,
+      cache: this.cache,
+      cacheOnlyMs: (leftMs) =>
+        this.archive?.exclusive === true ? leftMs : Math.min(leftMs, this.config.coherenceLeaseMs),
       clock: this.clock,
       ports,
       corrupt: (id) => this.corrupt('sql', id),
@@ -185,6 +201,9 @@ export class EngineRuntime {
       step('start.log-indexed');
       this.#assertStarting(signal);
       this.#go('logIndexed');
+      await this.cache?.start(this.#archiveInfo?.archiveId ?? meta?.archiveId);
+      this.#assertStarting(signal);
+      this.#cacheEviction?.start();
       this.#go('redisCompared');
       this.#go('warmedUp');
       this.#writes = this.#makeWrites(this.#originOf(meta));
@@ -330,7 +349,8 @@ export class EngineRuntime {
   async #closeParts(deadlineMs: number): Promise<void> {
     this.#maintenance?.cancel();
     this.flusher?.stop();
-    this.follower?.stop();
+    this.#tail?.stop();
+    this.#cacheEviction?.stop();
     this.#wakeStreams();
     if (this.#state === 'ShuttingDown') void this.filter?.save();
     const filterClosed = this.filter?.close() ?? Promise.resolve();
@@ -340,6 +360,7 @@ export class EngineRuntime {
     for (const barrier of [...this.#barriers]) barrier.fail(error);
     await Promise.all([
       this.#within(deadlineMs, filterClosed),
+      this.cache?.stop(),
       this.archive?.close(deadlineMs),
       this.#closeLog(deadlineMs),
     ]);
@@ -495,6 +516,11 @@ export class EngineRuntime {
       pressure: this.pressure.share(),
       backpressure: this.pressure.review(),
       throttled: this.#writes?.heldCount ?? 0,
+      redis: this.#cacheGuard?.health,
+      redisSynced: this.cache?.synced ?? true,
+      redisLag: this.cache?.lag,
+      redisUnconfirmedIds: this.cache?.unconfirmedIds ?? 0,
+      redisShare: this.#cacheEviction?.share,
       archive: archive?.health,
       archiveAvailable: archive?.available ?? true,
       wal: log === undefined ? undefined : log.stats(waitingBytes, this.flusher?.draining === true),
@@ -517,6 +543,7 @@ export class EngineRuntime {
       this.loads.overtake(id);
       this.memory.overtaken(id, version, origin);
     }
+    this.cache?.changed(batch);
     this.telemetry.seen(batch);
     this.#wakeStreams();
   }
@@ -530,11 +557,12 @@ export class EngineRuntime {
     this.reads.detachAll();
     this.memory.forgetClean();
     this.filter?.missed(why);
+    this.cache?.missed(head);
     this.#wakeStreams();
   }
 
   #servedStale(id: string): void {
-    const { lookedAtMs, ageMs } = this.follower as ChangeFollower;
+    const { lookedAtMs, ageMs } = this.follower ?? { lookedAtMs: 0, ageMs: undefined };
     if (this.#staleSaidOf === lookedAtMs) return;
     this.#staleSaidOf = lookedAtMs;
     this.ports.logger.warn(
@@ -565,7 +593,7 @@ export class EngineRuntime {
     if (this.memory.dropClean(DROPPED_AT_ONCE)) this.ports.scheduler.soon(() => this.#dropClean());
   }
 
-  corrupt(tier: 'memory' | 'wal' | 'sql', id: string | undefined): void {
+  corrupt(tier: 'memory' | 'wal' | 'redis' | 'sql', id: string | undefined): void {
     this.ports.logger.error({ tier, id }, 'Damaged bytes were found and not served.');
     this.telemetry.corrupt(tier, id);
     this.emitter.emit('corruption', { tier, id });
@@ -576,15 +604,25 @@ export class EngineRuntime {
     this.#archiveInfo = info;
     this.telemetry.seen(info.head);
     this.filter?.connected(info);
-    this.follower?.connected(info.head);
+    this.#tail?.connected(info.head);
+    this.cache
+      ?.archiveConnected(info.archiveId, info.head)
+      .catch((error) => this.#report(error, 'Redis cannot be used'));
     // Queued before any release, and the log keeps the order: it never forgets a record without knowing
     // which archive took it.
     this.log?.keep({ archiveId: info.archiveId });
   }
 
+  #cacheCircuitChanged(state: CircuitState): void {
+    this.ports.logger.warn({ tier: 'redis', circuit: state }, `The breaker of Redis is ${state}.`);
+    this.telemetry.circuitChanged('redis', state);
+    this.emitter.emit('circuit', { backend: 'redis', state });
+    if (state !== 'open') this.cache?.answers();
+  }
+
   #circuitChanged(state: CircuitState): void {
     this.ports.logger.warn({ tier: 'sql', circuit: state }, `The breaker of SQL is ${state}.`);
-    this.telemetry.circuitChanged(state);
+    this.telemetry.circuitChanged('sql', state);
     this.emitter.emit('circuit', { backend: 'sql', state });
     if (state === 'open') {
       const error = new CircuitError('sql', MAINTENANCE_MS);
@@ -592,7 +630,7 @@ export class EngineRuntime {
       this.flusher?.archiveLost();
     } else {
       this.flusher?.pump();
-      void this.follower?.look();
+      void this.#tail?.look();
       void this.#verifyLetters();
     }
     this.#drainChanged?.();
@@ -654,7 +692,49 @@ export class EngineRuntime {
     return new GuardedArchive(store, this.config, this.ports, {
       connected: (info) => this.#archiveConnected(info),
       circuit: (state) => this.#circuitChanged(state),
-      called: (operation, ms, code) => this.telemetry.archiveCalled(operation, ms, code),
+      called: (operation, ms, code) => this.telemetry.called('sql', operation, ms, code),
+    });
+  }
+
+  #makeCacheGuard(): GuardedCache | undefined {
+    const store = composeCache(this.config, this.ports);
+    if (store === undefined) return undefined;
+    return new GuardedCache(store, this.config, this.ports, {
+      connected: () => this.cache?.connected(),
+      circuit: (state) => this.#cacheCircuitChanged(state),
+      called: (operation, ms, code) => this.telemetry.called('redis', operation, ms, code),
+    });
+  }
+
+  #makeCache(): CacheTier | undefined {
+    if (this.#cacheGuard === undefined) return undefined;
+    const { clock, scheduler, random, logger } = this.ports;
+    return new CacheTier({
+      config: this.config,
+      cache: this.#cacheGuard,
+      archive: this.archive,
+      clock,
+      scheduler,
+      random,
+      events: {
+        damaged: (id) => this.corrupt('redis', id),
+        noticed: (message) => logger.warn({ tier: 'redis' }, message),
+      },
+    });
+  }
+
+  #makeCacheEviction(): CacheEviction | undefined {
+    if (this.#cacheGuard === undefined) return undefined;
+    const { clock, scheduler, evictionPolicy } = this.ports;
+    return new CacheEviction({
+      config: this.config,
+      cache: this.#cacheGuard,
+      clock,
+      scheduler,
+      policy: evictionPolicy,
+      evicted: (count) => {
+        this.telemetry.cacheEvictions += count;
+      },
     });
   }
 
@@ -706,16 +786,25 @@ export class EngineRuntime {
 
   #makeFollower(): ChangeFollower | undefined {
     if (this.archive === undefined || this.archive.exclusive) return undefined;
-    return new ChangeFollower({
-      config: this.config,
-      archive: this.archive,
-      clock: this.ports.clock,
-      scheduler: this.ports.scheduler,
-      events: {
-        changed: (batch) => this.#changedByOthers(batch),
-        missed: (gap, head) => this.#changesMissed(gap, head),
-      },
+    return this.#followerOf(this.archive, true, {
+      changed: (batch) => this.#changedByOthers(batch),
+      missed: (gap, head) => this.#changesMissed(gap, head),
     });
+  }
+
+  /** Nobody else writes the archive, but a commit whose reply was lost is known to its change log alone. */
+  #makeTail(): ChangeFollower | undefined {
+    const { archive, cache } = this;
+    if (archive === undefined || cache === undefined) return undefined;
+    return this.#followerOf(archive, false, {
+      changed: (batch) => cache.changed(batch),
+      missed: (_gap, head) => cache.missed(head),
+    });
+  }
+
+  #followerOf(archive: GuardedArchive, polls: boolean, events: FollowerEvents): ChangeFollower {
+    const { clock, scheduler } = this.ports;
+    return new ChangeFollower({ config: this.config, archive, polls, clock, scheduler, events });
   }
 
   #makeFilter(): FilterKeeper | undefined {
@@ -750,7 +839,10 @@ export class EngineRuntime {
     if (row instanceof SyncEngineError) throw row;
     if (entry.revision !== refused || !entry.dirty) return 'done';
     if (row === undefined) return 'again';
-    if (!this.writes.redo(entry, refused, row)) this.flusher?.lose(entry, refused);
+    if (this.writes.redo(entry, refused, row)) return 'done';
+    // Redis may hold what the deleted one replaced: by then its delete is known.
+    if (this.cache !== undefined) await this.#tail?.lookAnew();
+    if (entry.revision === refused && entry.dirty) this.flusher?.lose(entry, refused);
     return 'done';
   }
 
@@ -767,10 +859,9 @@ export class EngineRuntime {
       stored: (writes, result) => {
         this.filter?.stored(writes, result);
         this.letters.stored(writes, result);
-        if (result.changed) {
-          this.follower?.committed(result.head);
-          this.#wakeStreams();
-        }
+        this.cache?.committed(writes, result);
+        this.#tail?.committed(result.head, result.changed);
+        if (result.changed) this.#wakeStreams();
         this.telemetry.stored(result);
       },
       settled: () => this.#writes?.relieved(),
@@ -792,6 +883,7 @@ export class EngineRuntime {
       filter: this.filter?.manager,
       log: this.log,
       archive: this.archive,
+      cache: this.cache,
       flusher: this.flusher,
       ports: this.ports,
       origin,

@@ -125,7 +125,11 @@ export class SyncEngine implements AsyncDisposable {
    * @throws `CONFIG` listing every problem of the configuration.
    */
   constructor(config: SyncEngineConfig = {}, ports: Partial<Ports> = {}) {
-    this.#readyMade = { archive: ports.archive !== undefined, log: ports.recordStore !== undefined };
+    this.#readyMade = {
+      cache: ports.cache !== undefined,
+      archive: ports.archive !== undefined,
+      log: ports.recordStore !== undefined,
+    };
     this.#given = { ...config };
     this.#runtime = new EngineRuntime(resolveConfig(config, this.#readyMade), composePorts(ports));
     this.#counters = this.#runtime.telemetry.core.counters;
@@ -414,7 +418,7 @@ export class SyncEngine implements AsyncDisposable {
     if (typeof factory !== 'function') throw new TypeError('factory is a function that returns a SyncItem.');
     if (options !== undefined) {
       assertSubmitOptions(options);
-      if (options.sql === false) cacheLevelOf(options);
+      if (options.sql === false) this.#cacheLevelOf(options);
       else this.#levelOf(options);
     }
     return abortable(getOrInsert(id, factory, options, this.#loadParts), options?.signal);
@@ -587,7 +591,8 @@ export class SyncEngine implements AsyncDisposable {
   async status(id: string, options?: ReadOptions): Promise<ItemStatus> {
     this.#assertRunning('status');
     const { memory, archive } = this.#runtime;
-    if (memory.cached(id) !== undefined) return { kind: 'synced', l1: true, l2: false, l3: false };
+    const holds = (): Promise<boolean> => this.#runtime.cache?.holds(id) ?? Promise.resolve(false);
+    if (memory.cached(id) !== undefined) return { kind: 'synced', l1: true, l2: await holds(), l3: false };
     const entry = memory.pending(id);
     if (memory.spilledPosition(id) !== 0) return { kind: 'pending', ack: 'wal' };
     if (entry !== undefined) {
@@ -598,7 +603,8 @@ export class SyncEngine implements AsyncDisposable {
     }
     const l1 = memory.presence(id) !== 'absent';
     if ((await this.get(id, options)) === undefined) return { kind: 'missing' };
-    return { kind: 'synced', l1, l2: false, l3: archive !== undefined };
+    const l3 = archive !== undefined && memory.cached(id) === undefined;
+    return { kind: 'synced', l1, l2: await holds(), l3 };
   }
 
   /** Entries in memory, tombstones included. */
@@ -687,8 +693,9 @@ export class SyncEngine implements AsyncDisposable {
       source,
       deleted: false,
       state: merged?.state ?? source.state,
-      ack: merged?.sql === false ? cacheLevelOf(merged) : this.#levelOf(merged),
+      ack: merged?.sql === false ? this.#cacheLevelOf(merged) : this.#levelOf(merged),
       signal: merged?.signal,
+      redisTtlMs: merged?.redis === false ? 0 : merged?.redisTtl?.ms,
       cacheTtlMs: merged?.sql === false ? merged.redisTtl?.ms : undefined,
     };
   }
@@ -702,6 +709,16 @@ export class SyncEngine implements AsyncDisposable {
       ack: this.#levelOf(options),
       signal: options?.signal,
     };
+  }
+
+  #cacheLevelOf({ ack }: SubmitOptions): AckLevel {
+    if (ack === undefined || ack === 'memory') return 'memory';
+    if (ack === 'stored' && this.#runtime.cache !== undefined) return ack;
+    const why = ack === 'wal' ? 'no log holds it' : "its 'stored' is Redis, and redisUrl is not set";
+    throw new SyncEngineError(
+      'CONFIG',
+      `A cache-only item (sql: false) cannot reach '${ack}': ${why}. Leave ack out.`,
+    );
   }
 
   #levelOf(options: WriteOptions | undefined): AckLevel {
@@ -837,14 +854,6 @@ function mergedOptions(item: SyncItem, options: SubmitOptions | undefined): Subm
   const merged = own === undefined ? options : ({ ...own, ...options } as SubmitOptions);
   if (merged !== undefined) assertSubmitOptions(merged);
   return merged;
-}
-
-function cacheLevelOf({ ack }: SubmitOptions): AckLevel {
-  if (ack === undefined || ack === 'memory') return 'memory';
-  throw new SyncEngineError(
-    'CONFIG',
-    `A cache-only item (sql: false) cannot reach '${ack}': no log and no SQL holds it. Leave ack out.`,
-  );
 }
 
 const AWAIT_START = 'Await start() first.';

@@ -10,6 +10,7 @@
  */
 import { SyncEngineError, withOutcome } from '../base/errors.js';
 import { step } from '../base/steps.js';
+import type { CacheTier } from '../coherence/cache-tier.js';
 import type { AckLevel, SubmitReceipt } from '../config/submit-options.js';
 import type { FilterManager } from '../filter/filter-manager.js';
 import type { HybridClock } from '../item/hybrid-clock.js';
@@ -47,6 +48,7 @@ export interface WriteConfig {
   readonly maxPayloadBytes: number;
   readonly walMode: 'always' | 'outage';
   readonly l1MaxBytes: number;
+  readonly coherenceLeaseMs: number;
 }
 
 export interface WriteParts {
@@ -60,6 +62,8 @@ export interface WriteParts {
   readonly pressure: Pressure;
   readonly log: WriteAheadLog | undefined;
   readonly archive: GuardedArchive | undefined;
+  /** Where there is Redis. */
+  readonly cache: CacheTier | undefined;
   readonly flusher: Flusher | undefined;
   readonly ports: SystemPorts;
   readonly origin: string;
@@ -74,6 +78,8 @@ export interface WriteRequest {
   readonly state: string;
   readonly ack: AckLevel;
   readonly signal: AbortSignal | undefined;
+  /** The route: life of the copy in Redis, 0 for none; `undefined`: the default. */
+  readonly redisTtlMs?: number | undefined;
   /** Of a cache-only item: how long it lives. */
   readonly cacheTtlMs?: number | undefined;
   /** What the write was made from (`Revision.base`). */
@@ -122,7 +128,7 @@ export class WritePath {
     if (this.#closed !== undefined) throw this.#closed;
     if (signal?.aborted === true) throw abortedError(source.id, 'not-applied');
     if (request.cacheTtlMs !== undefined) {
-      return this.cache(request, this.#parts.ports.clock.monotonic() + request.cacheTtlMs);
+      return this.#cache(request, request.cacheTtlMs, target, index);
     }
     if (this.open) return this.#take(request, target, index);
     const level = this.#parts.pressure.review();
@@ -145,17 +151,37 @@ export class WritePath {
     if (this.roomy) this.#held.release();
   }
 
+  /** As `write`, of a cache-only item that is changed: it lives as long as it would have. */
+  recache(request: WriteRequest, cached: Revision): Promise<SubmitReceipt> {
+    if (request.signal?.aborted === true) throw abortedError(cached.id, 'not-applied');
+    const { ports, cache } = this.#parts;
+    const covered = cache === undefined ? 0 : Math.max(0, (cached.redisTtlMs ?? 0) - this.#leaseMs);
+    const leftMs = (cached.cachedUntilMs as number) + covered - ports.clock.monotonic();
+    return new Promise((resolve, reject) => {
+      const target = {
+        acknowledged: (_index: number, receipt: SubmitReceipt) => resolve(receipt),
+        failed: (_index: number, error: SyncEngineError) => reject(error),
+      };
+      const receipt = this.#cache(request, Math.max(1, leftMs), target, 0);
+      if (receipt !== undefined) resolve(receipt);
+    });
+  }
+
+  /** How long memory may answer for Redis, which others write too. */
+  get #leaseMs(): number {
+    return this.#parts.archive?.exclusive === true ? Number.POSITIVE_INFINITY : this.#config.coherenceLeaseMs;
+  }
+
   /**
-   * Takes a cache-only item: memory holds it until then, nothing else does. Where SQL may hold something of the id, a
-   * tombstone stamped just before goes there, so that no older row shines through when the item has gone.
-   * @param untilMs Monotonic milliseconds.
+   * Takes a cache-only item: memory and Redis hold it for so long, nothing else does. Where SQL may hold something of the
+   * id, a tombstone stamped just before goes there, so that no older row shines through when the item has gone.
    * @throws as `write`.
    */
-  cache(request: WriteRequest, untilMs: number): SubmitReceipt {
-    const { memory, reads, loads, origin } = this.#parts;
-    const { source, signal, state } = request;
+  #cache(request: WriteRequest, ttlMs: number, target: AckTarget, index: number): SubmitReceipt | undefined {
+    const { memory, reads, loads, origin, cache, ports } = this.#parts;
+    const { source, state, ack } = request;
     const { id } = source;
-    if (signal?.aborted === true) throw abortedError(id, 'not-applied');
+    if (ack === 'stored' && cache?.synced !== true) throw noRedis(id);
     if (this.#mayBeStored(id)) {
       const tombstone = {
         source,
@@ -169,17 +195,50 @@ export class WritePath {
     const version = request.version ?? this.stamp();
     reads.detach(id);
     loads.overtake(id);
-    memory.cache(
-      changed(source, {
-        version,
-        origin,
-        state,
-        base: undefined,
-        refusal: undefined,
-        cachedUntilMs: untilMs,
-      }),
+    const untilMs = ports.clock.monotonic() + ttlMs;
+    const revision = changed(source, {
+      version,
+      origin,
+      state,
+      redisTtlMs: ttlMs,
+      base: undefined,
+      refusal: undefined,
+      cachedUntilMs: untilMs,
+    });
+    memory.cache(revision);
+    if (cache?.synced !== true) return { id, version, ack: 'memory' };
+    const put = cache.putOnly(revision, ttlMs).then((fate) => {
+      const superseded = fate === 'superseded';
+      this.#shared(revision, superseded);
+      return superseded;
+    });
+    if (ack !== 'stored') {
+      // Redis is asked to keep it longer and for others; memory has it.
+      put.catch(() => {});
+      return { id, version, ack: 'memory' };
+    }
+    put.then(
+      (superseded) =>
+        target.acknowledged(index, {
+          id,
+          version,
+          ack: 'stored',
+          ...(superseded ? { superseded } : undefined),
+        }),
+      (error: SyncEngineError) => target.failed(index, withOutcome(error, 'indeterminate')),
     );
-    return { id, version, ack: 'memory' };
+    return undefined;
+  }
+
+  /** Redis has a cache-only item: from now on others may change it there. */
+  #shared(revision: Revision, superseded: boolean): void {
+    const { memory, ports } = this.#parts;
+    const cached = memory.cached(revision.id);
+    if (cached?.version !== revision.version || cached.origin !== revision.origin) return;
+    const leaseEndMs = ports.clock.monotonic() + this.#leaseMs;
+    if (superseded) memory.cache(changed(cached, { cachedUntilMs: ports.clock.monotonic() }));
+    else if ((cached.cachedUntilMs as number) > leaseEndMs)
+      memory.cache(changed(cached, { cachedUntilMs: leaseEndMs }));
   }
 
   /** Whether SQL holds a live row of the id, now or after what is pending, or may. */
@@ -211,6 +270,7 @@ export class WritePath {
       homeInstanceId: source.homeInstanceId,
       traceParent: source.traceParent,
       traceState: source.traceState,
+      redisTtlMs: request.redisTtlMs,
       base: request.base,
     };
     this.#parts.letters.superseded(id);
@@ -340,6 +400,14 @@ export class WritePath {
       },
     );
   }
+}
+
+function noRedis(id: string): SyncEngineError {
+  return new SyncEngineError(
+    'TIER_UNAVAILABLE',
+    "Redis is not reachable, so a cache-only item cannot be 'stored' now; nothing was written. Try again, or leave ack out: memory takes it.",
+    { outcome: 'not-applied', context: { tier: 'redis', id } },
+  );
 }
 
 /** Above it a buffer is no part of Node's pool. */

@@ -293,6 +293,10 @@ export class MemoryCache implements SlabOwner, SlotIds {
     this.#pinnedOnly = pinnedOnly;
   }
 
+  get pinnedOnly(): boolean {
+    return this.#pinnedOnly;
+  }
+
   /** Lets go of what is clean, cache-only items excepted: anything may have been written by others. */
   forgetClean(): void {
     for (let slot = 0; slot < this.#slotsUsed; slot++) {

@@ -19,6 +19,7 @@ export class Counters {
   merkleComparisons = 0;
   corruptMemory = 0;
   corruptLog = 0;
+  corruptRedis = 0;
   corruptSql = 0;
   drains = 0;
   drainsInterrupted = 0;

@@ -218,6 +218,13 @@ export const METRICS = {
     labels: [],
     description: 'Age of the knowledge of what other engines wrote to the archive.',
   },
+  sync_engine_cache_lag: {
+    kind: 'gauge',
+    unit: '{transaction}',
+    labels: [],
+    description:
+      "Transactions in SQL's change log that Redis has not confirmed; their copies are not served.",
+  },
   sync_engine_dead_letters: {
     kind: 'gauge',
     unit: '{item}',

@@ -134,6 +134,7 @@ export class Telemetry {
     merkle('compare', counters.merkleComparisons);
     sink('sync_engine_corruption', counters.corruptMemory, { tier: 'memory' });
     sink('sync_engine_corruption', counters.corruptLog, { tier: 'wal' });
+    sink('sync_engine_corruption', counters.corruptRedis, { tier: 'redis' });
     sink('sync_engine_corruption', counters.corruptSql, { tier: 'sql' });
     sink('sync_engine_drains', counters.drains, { status: 'ok' });
     sink('sync_engine_drains', counters.drainsInterrupted, { status: 'error' });

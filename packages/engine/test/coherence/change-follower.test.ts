@@ -23,6 +23,7 @@ function followed(leaseMs = 1000) {
   const told: string[] = [];
   const follower: ChangeFollower = new ChangeFollower({
     config: { coherenceLeaseMs: leaseMs },
+    polls: true,
     clock: time,
     scheduler: time,
     archive: {
@@ -105,11 +106,11 @@ test('its own transactions are not read where nothing lies between, and are read
   follower.connected(headAt(0));
   await settle();
   log.end = 1;
-  follower.committed(headAt(1));
+  follower.committed(headAt(1), true);
   await follower.look();
   expect(told).toEqual([]);
   log.end = 3;
-  follower.committed(headAt(3));
+  follower.committed(headAt(3), true);
   await settle();
   expect(told).toEqual(['2 current', '3 current']);
 });
@@ -121,7 +122,7 @@ test('a transaction of its own while a look is under way is not told twice, nor 
   log.end = 2;
   const open = hold();
   const looking = follower.look();
-  follower.committed(headAt(1));
+  follower.committed(headAt(1), true);
   open();
   await looking;
   expect(told).toEqual(['2 current']);

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { expect, onTestFinished, test } from 'vitest';
 import { SyncEngine, type SyncEngineConfig, SyncItem } from '#engine/index.js';
-import { createDatabase } from '../../../../scripts/servers/servers.mjs';
+import { createDatabase, startServer } from '../../../../scripts/servers/servers.mjs';
 import { rejection, temporaryDirectory } from '../support/engines.js';
 import { onServer, SQL_KINDS } from '../support/servers.js';
 
@@ -138,6 +138,34 @@ for (const kind of SQL_KINDS) {
       expect(await engine.scrub()).toMatchObject({ corrupt: [], drift: [] });
       await engine.warmUp();
       expect(await engine.verifyFilter()).toMatchObject({ trusted: true, missing: 0 });
+    }, 60_000);
+
+    test('three processes share Redis, one writes without it: nobody reads what is older than its own write', async () => {
+      const redis = await startServer('redis');
+      onTestFinished(() => redis.stop());
+      const sqlUrl = await createDatabase(server());
+      const children = [redis.url(), redis.url(), redis.url(), undefined].map((redisUrl) =>
+        spawn(process.execPath, [NEIGHBOUR, sqlUrl, ...(redisUrl === undefined ? [] : [redisUrl])], {
+          stdio: ['pipe', 'pipe', 'inherit'],
+        }),
+      );
+      onTestFinished(() => {
+        for (const child of children) child.kill('SIGKILL');
+      });
+      const lines = children.map((child) => createInterface({ input: child.stdout })[Symbol.asyncIterator]());
+      const askAll = async (question: string): Promise<unknown[]> => {
+        for (const child of children) child.stdin.write(`${question}\n`);
+        return Promise.all(lines.map(async (line) => (await line.next()).value));
+      };
+      expect(await askAll('race 400')).toEqual(Array(4).fill('0 old'));
+      children[1]?.kill('SIGSTOP');
+      await new Promise((resolve) => setTimeout(resolve, 500));
+      children[1]?.kill('SIGCONT');
+      // What the one without Redis wrote was marked by the others.
+      const engine = await engineOn(sqlUrl, { redisUrl: redis.url(), redisTimeoutMs: 500 });
+      await until(async () => (await engine.healthCheck()).redisLag === 0);
+      expect(await askAll('same')).toEqual(Array(4).fill('0 different'));
+      expect(await engine.scrub()).toMatchObject({ corrupt: [], drift: [] });
     }, 60_000);
   });
 }

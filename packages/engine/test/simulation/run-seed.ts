@@ -2,6 +2,7 @@
 import { SyncEngine, type SyncEngineConfig, SyncEngineError, SyncItem } from '#engine/index.js';
 import { type Call, check, describe, type ReadCall, type WriteCall } from './checker.js';
 import { ArchiveDisk, SimulatedArchive } from './simulated-archive.js';
+import { CacheHost, simulatedCache } from './simulated-cache.js';
 import { LogDisk, SimulatedRecordStore } from './simulated-log.js';
 import { Life, World } from './world.js';
 
@@ -14,6 +15,7 @@ const CONFIG: SyncEngineConfig = {
   walDrainBatchSize: 10,
   sqlTimeoutMs: 800,
   sqlReadTimeoutMs: 300,
+  redisTimeoutMs: 100,
 };
 const HOT_IDS = 6;
 const COLD_IDS = 80;
@@ -52,6 +54,8 @@ class Run {
   readonly #walMode: 'always' | 'outage';
   readonly #log = new LogDisk();
   readonly #archive = new ArchiveDisk();
+  /** In every other run. */
+  readonly #redis: CacheHost | undefined;
   readonly #history: Call[] = [];
   readonly #violations: string[] = [];
   #clock = 0;
@@ -72,6 +76,7 @@ class Run {
     this.#operations = operations;
     this.world = new World(seed);
     this.#walMode = this.world.dice.chance(0.25) ? 'outage' : 'always';
+    this.#redis = this.world.dice.chance(0.5) ? new CacheHost(this.world) : undefined;
   }
 
   /** Calls that nobody has answered. */
@@ -83,13 +88,15 @@ class Run {
     const { dice } = this.world;
     this.#archive.faults = dice.pick([0, 0.02, 0.1]);
     this.#log.slow = dice.chance(0.1);
+    if (this.#redis !== undefined) this.#redis.faults = dice.pick([0, 0.02, 0.1]);
     this.#refused = dice.pick([0, 0, 0.05]);
     this.#archive.refuses = (write) => write.content.toString('utf8', 0, 1) === REFUSED;
     await this.#start();
     await Promise.all(Array.from({ length: CLIENTS }, () => this.#client()));
     await this.#heal();
     const damaged = this.#log.everDamaged;
-    const readMs = (CONFIG.sqlReadTimeoutMs as number) + SLACK_MS;
+    const redisMs = this.#redis === undefined ? 0 : (CONFIG.redisTimeoutMs as number);
+    const readMs = (CONFIG.sqlReadTimeoutMs as number) + redisMs + SLACK_MS;
     const submitMs = (CONFIG.submitTimeoutMs as number) + SLACK_MS;
     this.#violations.push(...check(this.#history, { submitMs, readMs, damaged }));
     return {
@@ -320,6 +327,10 @@ class Run {
       // A getMany fails as a whole: what it says of another id says nothing of this one.
       const ofAnother = result.code === 'CORRUPTION' && result.context.id !== call.id;
       call.code = ofAnother ? 'TIER_UNAVAILABLE' : result.code;
+    } else if (result?.stale === true) {
+      // It says of itself that it may be old.
+      call.outcome = 'error';
+      call.code = 'TIER_UNAVAILABLE';
     } else if (result === undefined) call.outcome = 'absent';
     else {
       call.outcome = 'value';
@@ -440,6 +451,13 @@ class Run {
       case 'log hangs':
         this.#log.hangNext = true;
         return;
+      case 'Redis fails':
+        this.#redis?.remember();
+        return this.#redis?.fail(dice.between(50, 3000));
+      case 'Redis evicts':
+        this.#redis?.remember();
+        for (let evicted = 0; evicted < 20; evicted++) this.#redis?.evictOne(dice.next());
+        return;
       case 'clock jumps':
         this.world.jumpWallClock(dice.between(-3_600_000, 3_600_000));
     }
@@ -486,6 +504,7 @@ class Run {
       const stores = {
         archive: new SimulatedArchive(this.#archive, this.world, life),
         recordStore: new SimulatedRecordStore(this.#log, this.world, life),
+        ...(this.#redis === undefined ? undefined : { cache: simulatedCache(this.#redis, this.world, life) }),
       };
       const engine = new SyncEngine(
         { ...CONFIG, walMode: this.#walMode },
@@ -512,6 +531,8 @@ class Run {
   async #heal(): Promise<void> {
     this.#archive.faults = 0;
     this.#archive.downUntilMs = 0;
+    if (this.#redis !== undefined) this.#redis.faults = 0;
+    this.#redis?.start();
     this.#log.fullUntilMs = 0;
     this.#log.failNext = this.#log.hangNext = this.#log.slow = false;
     await this.world.sleep(8000);
@@ -588,4 +609,6 @@ const FAULTS = [
   'log fails',
   'log hangs',
   'clock jumps',
+  'Redis fails',
+  'Redis evicts',
 ] as const;
