@@ -28,8 +28,8 @@ export const COHERENCE_SABOTAGES = [
     name: 'own-commit-skips-what-lies-between',
     guarantee: 'G8: transactions of others before one of ours are read',
     file: `${SRC}/coherence/change-follower.ts`,
-    find: 'if (position === (this.#position?.position ?? -1) + 1) this',
-    replace: 'if (position > (this.#position?.position ?? -1)) this',
+    find: 'if (changed && position === known + 1) this',
+    replace: 'if (changed && position > known) this',
     tests: FOLLOWER,
   },
   {

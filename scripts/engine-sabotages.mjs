@@ -157,7 +157,7 @@ export const ENGINE_SABOTAGES = [
   {
     name: 'no-deadline-on-sql',
     guarantee: 'G12: every wait has a deadline',
-    file: `${SRC}/storage/guarded-archive.ts`,
+    file: `${SRC}/storage/backend-guard.ts`,
     find: '      const timer = this.#ports.scheduler.after(deadlineMs, () =>',
     replace: '      const timer = this.#ports.scheduler.after(deadlineMs * 1e6, () =>',
     tests: SIMULATION,
@@ -246,7 +246,7 @@ export const ENGINE_SABOTAGES = [
     name: 'secret-in-config-error',
     guarantee: 'G16: a URL is never repeated',
     file: `${SRC}/config/config.ts`,
-    find: "key === 'sqlUrl' || key === 'clusterKey' ? ''",
+    find: "SECRETS.has(key) ? ''",
     replace: "key === 'walPath' ? ''",
     tests: [`${TEST}/engine/secrets.test.ts`, `${TEST}/engine/input.test.ts`],
   },

@@ -14,6 +14,7 @@
  * @property {readonly string[]} tests Vitest's patterns of test files, one of which must turn red.
  */
 
+import { CACHE_SABOTAGES } from './cache-sabotages.mjs';
 import { COHERENCE_SABOTAGES } from './coherence-sabotages.mjs';
 import { ENGINE_SABOTAGES } from './engine-sabotages.mjs';
 import { MEMORY_SABOTAGES } from './memory-sabotages.mjs';
@@ -25,6 +26,7 @@ const TEST = 'packages/engine/test';
 
 /** @type {readonly Sabotage[]} */
 export const SABOTAGES = [
+  ...CACHE_SABOTAGES,
   ...COHERENCE_SABOTAGES,
   ...ENGINE_SABOTAGES,
   ...MEMORY_SABOTAGES,

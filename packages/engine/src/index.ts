@@ -123,6 +123,20 @@ export type {
   ScrubPage,
   StoredLetter,
 } from './storage/archive-store.js';
+export type {
+  CacheBatch,
+  CachedValue,
+  CacheHead,
+  CacheInfo,
+  CacheMemory,
+  CacheOpenOptions,
+  CachePut,
+  CacheRead,
+  CacheSample,
+  CacheSampleEntry,
+  CacheStore,
+  CacheWritten,
+} from './storage/cache-store.js';
 export type { ChannelName, ChannelPayloads } from './telemetry/channels.js';
 export type { HistogramStats } from './telemetry/histogram.js';
 export {

@@ -9,6 +9,7 @@ import {
   type SyncEngineConfig,
   type SyncEngineError,
 } from '#engine/index.js';
+import type { CacheStore } from '#engine/storage/cache-store.js';
 import { FakeArchive } from './fake-archive.js';
 import { FakeRecordStore } from './fake-record-store.js';
 import { type ManualPorts, manualPorts } from './manual-ports.js';
@@ -43,7 +44,7 @@ export interface Fakes {
 export interface FakeOptions {
   readonly archive?: FakeArchive;
   readonly store?: FakeRecordStore;
-  readonly ports?: ManualPorts & { readonly evictionPolicy?: EvictionPolicy };
+  readonly ports?: ManualPorts & { readonly evictionPolicy?: EvictionPolicy; readonly cache?: CacheStore };
   readonly withLog?: boolean;
 }
 
