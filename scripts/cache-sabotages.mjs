@@ -65,7 +65,7 @@ export const CACHE_SABOTAGES = [
     guarantee: 'G4: copies of another history of SQL are given up',
     file: `${SRC}/coherence/cache-tier.ts`,
     find: "if (page.gap !== 'none') {",
-    replace: "if (page.gap === 'trimmed') {",
+    replace: "if (page.gap !== 'none' && page.head.position < 0) {",
     tests: TIER,
   },
   {

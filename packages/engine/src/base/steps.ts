@@ -23,6 +23,8 @@ export const STEPS = [
   'archive.apply.written',
   'archive.apply.done',
   'flush.applied',
+  'cache.sent',
+  'cache.arrived',
   'release.queued',
   'log.release.done',
   'release.clean',

@@ -14,6 +14,7 @@
  * promoted was read from SQL at a position that no later write has overtaken in Redis.
  */
 import { messageOf, SyncEngineError } from '../base/errors.js';
+import { step } from '../base/steps.js';
 import { DEFAULT_STATE, EMPTY_CONTENT, NO_CONTENT_HASH, type Revision } from '../item/revision.js';
 import type { Clock, Random, Scheduler, Timer } from '../ports/ports.js';
 import {
@@ -458,7 +459,10 @@ export class CacheTier {
     const generation = this.#generation as string;
     try {
       const batch = { generation, known: position, begins: true, puts, confirms: chain };
-      const { status, position: confirmed } = await this.#parts.cache.putMany(batch);
+      const arriving = this.#parts.cache.putMany(batch);
+      step('cache.sent');
+      const { status, position: confirmed } = await arriving;
+      step('cache.arrived');
       if (generation !== this.#generation) return false;
       if (status === 'done') {
         if (this.#synced) this.#confirmedUpTo(confirmed);

@@ -8,7 +8,7 @@
 import { writeSync } from 'node:fs';
 import { SyncEngine, SyncItem } from '../../dist/index.js';
 
-const [sqlUrl, walPath, firstNumber, seed] = process.argv.slice(2);
+const [place, firstNumber, seed] = process.argv.slice(2);
 let state = Number(seed);
 const random = () => {
   state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
@@ -28,8 +28,7 @@ function tell(line) {
 }
 
 const engine = new SyncEngine({
-  sqlUrl,
-  walPath,
+  ...JSON.parse(place),
   batchFlushMs: 5,
   batchFlushCount: 40,
   l1MaxBytes: 256 * 1024,

@@ -79,6 +79,8 @@ class History {
 export interface Place {
   readonly sqlUrl: string;
   readonly walPath: string;
+  readonly redisUrl?: string;
+  readonly redisPrefix?: string;
 }
 
 /** One life of the child; resolves with the signal that ended it. */
@@ -91,7 +93,7 @@ async function live(
   const flags = kill.step === undefined ? [] : ['--import', KILL_AT];
   const child = spawn(
     process.execPath,
-    [...flags, CHILD, at.sqlUrl, at.walPath, String(history.next), String(seed)],
+    [...flags, CHILD, JSON.stringify(at), String(history.next), String(seed)],
     {
       env: { ...process.env, KILL_STEP: kill.step ?? '', KILL_COUNT: String(kill.count ?? 1) },
       stdio: ['ignore', 'pipe', 'inherit'],
@@ -112,6 +114,7 @@ async function live(
 async function check(at: Place, history: History): Promise<void> {
   const engine = new SyncEngine({ ...at });
   await engine.start();
+  // Memory is empty: what is not in the log comes from Redis, where there is one, and else from SQL.
   expect(await history.violations(engine)).toEqual([]);
   // Rows, digests and change log came in one transaction, or not at all; the filter caught up with all of it.
   expect(await engine.scrub()).toMatchObject({ corrupt: [], drift: [] });

@@ -111,11 +111,15 @@ test('a write that lost to another engine does not show what was there before bo
   const losing = one.engine.submit(new SyncItem('a', 'loses'), { ack: 'stored' });
   await all.ports.clock.pass(5);
   await write(two, 'a', 'wins');
-  // One does not look at the change log in between: it learns of it by losing.
+  // One learns of it by losing, before it has read the change log.
+  const answer = one.archive.hold('read');
   await all.ports.clock.pass(200);
   expect(await losing).toMatchObject({ superseded: true });
   expect(copyOf(all, 'a')).toBe('before');
-  expect(await textOf(one, 'a')).toBe('wins');
+  const read = textOf(one, 'a');
+  await settle();
+  answer();
+  expect(await read).toBe('wins');
 });
 
 test('what an engine without Redis wrote is marked by one that has it', async () => {
