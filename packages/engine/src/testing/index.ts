@@ -3,3 +3,4 @@
  * for what is random; both are optional peers.
  */
 export { type ArchiveUnderTest, archiveContract } from './archive-contract.js';
+export { type CacheUnderTest, cacheContract } from './cache-contract.js';

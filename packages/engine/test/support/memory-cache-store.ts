@@ -1,6 +1,7 @@
 /** A plain cache in memory that keeps the contract, and can be broken like a real one: lost, cut off, restored. */
 import { SyncEngineError } from '#engine/base/errors.js';
 import { isNewer } from '#engine/item/order.js';
+import { contentHashOf } from '#engine/item/revision.js';
 import {
   type CacheBatch,
   type CacheHead,
@@ -147,6 +148,7 @@ export class MemoryCacheStore implements CacheStore {
       if (there === undefined && (put.kind === 'mark' || (known !== undefined && known < begun)))
         return PUT_NOT_FILLED;
       if (there !== undefined && !isNewer(put.revision, there.revision)) return PUT_NEWER_THERE;
+      if (!isMarker(put)) contentHashOf(put.revision);
       server.values.set(key, { ...put, endsAtMs: server.nowMs() + put.ttlMs });
       return PUT_WRITTEN;
     });

@@ -44,7 +44,7 @@ end
 local fills = known == nil or known >= tonumber(begun)
 
 local byte, call, pcall = string.byte, redis.call, redis.pcall
-local outcomes = {}
+local outcomes, full = {}, false
 for i = 3, #KEYS do
   local key, value, life = KEYS[i], ARGV[2 * i], ARGV[2 * i + 1]
   local marks = byte(life) == 45
@@ -65,8 +65,9 @@ for i = 3, #KEYS do
     end
   end
   if newer or (there == '' and fills and not marks) then
-    local done = pcall('SET', key, value, 'PX', marks and string.sub(life, 2) or life)
-    if done.err then
+    -- A script that has deleted something is let through from then on, however full the server is.
+    full = full or pcall('SET', key, value, 'PX', marks and string.sub(life, 2) or life).err ~= nil
+    if full then
       if there ~= '' then call('DEL', key) end
       outcomes[i - 2] = '3'
     else
