@@ -13,6 +13,7 @@ const QUESTIONS = [
   'submit',
   'flush',
   'server-flush',
+  'redis',
   'cold-get',
   'merkle',
   'filter',

@@ -136,7 +136,7 @@ export const CACHE_SABOTAGES = [
     name: 'damaged-copy-served',
     guarantee: 'G17: the checksum of a copy is compared',
     file: `${SRC}/storage/redis/value-codec.ts`,
-    find: 'source.readUInt32BE(SUM_AT) !== sumOf(id, source)',
+    find: 'source.readUInt32BE(SUM_AT) !== sumOf(id, source, 0, source.length)',
     replace: 'source.readUInt32BE(SUM_AT) < 0',
     tests: REDIS,
   },

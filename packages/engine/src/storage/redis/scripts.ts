@@ -22,8 +22,9 @@ const CONFIRMED_TTL_MS = 86_400_000;
 
 /**
  * KEYS: head, confirmed, then one for each write.
- * ARGV: generation, latest time (ms), known ('' for cache-only), begins ('1'), chain to confirm with ('' for none), then
- * value and life (ms) of each write; a negative life: only where something is.
+ * ARGV: generation, latest time (ms), known ('' for cache-only), begins ('1'), chain to confirm with ('' for none), then all
+ * writes in one string: u32 length, f64 life (ms), value, of each. A negative life: only where something is. One string,
+ * since the client sends every buffer by itself: 100 of them took three times as long.
  * Answers: {status, position, a digit per write}; status 0 done, 1 moved, 2 late.
  *
  * The comparison goes byte by byte: `<` on Lua's strings follows the server's locale.
@@ -45,9 +46,12 @@ local fills = known == nil or known >= tonumber(begun)
 
 local byte, call, pcall = string.byte, redis.call, redis.pcall
 local outcomes, full = {}, false
+local blob, at, unpack, sub = ARGV[6], 1, struct.unpack, string.sub
 for i = 3, #KEYS do
-  local key, value, life = KEYS[i], ARGV[2 * i], ARGV[2 * i + 1]
-  local marks = byte(life) == 45
+  local key = KEYS[i]
+  local length, life, start = unpack('>I4d', blob, at)
+  local marks = life < 0
+  at = start + length
   local there = pcall('GETRANGE', key, 0, ${ORDER_BYTES - 1})
   if type(there) == 'table' then
     call('DEL', key)
@@ -56,8 +60,8 @@ for i = 3, #KEYS do
   local newer = there ~= ''
   if newer then
     newer = false
-    for at = 1, ${ORDER_BYTES} do
-      local a, b = byte(value, at), byte(there, at)
+    for place = 1, ${ORDER_BYTES} do
+      local a, b = byte(blob, start + place - 1), byte(there, place)
       if a ~= b then
         newer = b == nil or a > b
         break
@@ -66,7 +70,7 @@ for i = 3, #KEYS do
   end
   if newer or (there == '' and fills and not marks) then
     -- A script that has deleted something is let through from then on, however full the server is.
-    full = full or pcall('SET', key, value, 'PX', marks and string.sub(life, 2) or life).err ~= nil
+    full = full or pcall('PSETEX', key, math.abs(life), sub(blob, start, at - 1)).err ~= nil
     if full then
       if there ~= '' then call('DEL', key) end
       outcomes[i - 2] = '3'

@@ -20,7 +20,7 @@
  */
 import { crc32 } from 'node:zlib';
 import { ORIGIN_BYTES } from '../../item/origin.js';
-import { contentHashOf, DEFAULT_STATE, EMPTY_CONTENT, type Revision } from '../../item/revision.js';
+import { contentHashOf, DEFAULT_STATE, type Revision } from '../../item/revision.js';
 import type { CachedValue, CachePut } from '../cache-store.js';
 
 const VALUE_FORMAT = 1;
@@ -34,46 +34,69 @@ const FLAG_JSON = 1;
 const FLAG_ONLY = 2;
 const FLAG_MARKER = 4;
 
-/** @param endMs End of life on the server's clock. */
-export function encodeValue({ revision, kind }: CachePut, endMs: number): Buffer {
+/** Room that `encodeValue` may need: an upper bound. */
+export function valueBytesMax({ revision, kind }: CachePut): number {
+  if (kind === 'marker' || kind === 'mark') return HEAD_BYTES;
+  const texts =
+    revision.state.length +
+    (revision.homeInstanceId?.length ?? 0) +
+    (revision.traceParent?.length ?? 0) +
+    (revision.traceState?.length ?? 0);
+  return HEAD_BYTES + texts * 3 + revision.content.length;
+}
+
+/**
+ * Writes the value at `start` and returns the offset behind it.
+ * @param endMs End of life on the server's clock.
+ */
+export function encodeValue(
+  { revision, kind }: CachePut,
+  endMs: number,
+  target: Buffer,
+  start: number,
+): number {
   const marker = kind === 'marker' || kind === 'mark';
-  const content = marker ? EMPTY_CONTENT : revision.content;
-  const texts = marker
-    ? ['', '', '', '']
-    : [revision.state, revision.homeInstanceId ?? '', revision.traceParent ?? '', revision.traceState ?? ''];
-  let room = HEAD_BYTES + content.length;
-  for (const text of texts) room += text.length * 3;
-  const value = Buffer.allocUnsafe(room);
-  writeNumber(value, 0, revision.version);
-  value.write(revision.origin, 8, ORIGIN_BYTES, 'latin1');
-  value[24] = revision.deleted ? 1 : 0;
-  if (marker || revision.deleted) value.fill(0, 25, ORDER_BYTES);
-  else value.write(contentHashOf(revision), 25, HASH_BYTES, 'hex');
-  value[57] = 0x53;
-  value[58] = 0x45;
-  value[59] = VALUE_FORMAT;
-  value[60] =
+  writeNumber(target, start, revision.version);
+  const { origin } = revision;
+  for (let at = 0; at < ORIGIN_BYTES; at++) target[start + 8 + at] = origin.charCodeAt(at);
+  target[start + 24] = revision.deleted ? 1 : 0;
+  if (marker || revision.deleted) target.fill(0, start + 25, start + ORDER_BYTES);
+  else target.write(contentHashOf(revision), start + 25, HASH_BYTES, 'hex');
+  target[start + 57] = 0x53;
+  target[start + 58] = 0x45;
+  target[start + 59] = VALUE_FORMAT;
+  target[start + 60] =
     (revision.contentType === 'json' && !marker ? FLAG_JSON : 0) |
     (kind === 'only' ? FLAG_ONLY : 0) |
     (marker ? FLAG_MARKER : 0);
-  writeNumber(value, 61, endMs);
-  writeNumber(value, 69, marker ? 0 : (revision.redisTtlMs ?? 0));
-  let at = HEAD_BYTES;
-  const lengths: number[] = [];
-  for (const text of texts) {
-    const bytes = text === '' ? 0 : value.write(text, at, 'utf8');
-    lengths.push(bytes);
-    at += bytes;
+  writeNumber(target, start + 61, Math.floor(endMs));
+  writeNumber(target, start + 69, marker ? 0 : (revision.redisTtlMs ?? 0));
+  target.fill(0, start + 77, start + HEAD_BYTES);
+  let at = start + HEAD_BYTES;
+  if (!marker) {
+    const state = target.write(revision.state, at, 'utf8');
+    at += state;
+    target[start + 77] = state;
+    if (hasTexts(revision)) at = writeTexts(revision, target, start, at);
+    target.set(revision.content, at);
+    at += revision.content.length;
   }
-  value[77] = lengths[0] as number;
-  value[78] = lengths[1] as number;
-  value.writeUInt16BE(lengths[2] as number, 79);
-  value.writeUInt16BE(lengths[3] as number, 81);
-  value.set(content, at);
-  at += content.length;
-  const whole = value.subarray(0, at);
-  value.writeUInt32BE(sumOf(revision.id, whole), SUM_AT);
-  return whole;
+  target.writeUInt32BE(sumOf(revision.id, target, start, at), start + SUM_AT);
+  return at;
+}
+
+function hasTexts({ homeInstanceId, traceParent, traceState }: Revision): boolean {
+  return homeInstanceId !== undefined || traceParent !== undefined || traceState !== undefined;
+}
+
+function writeTexts(revision: Revision, target: Buffer, start: number, textsAt: number): number {
+  const home = target.write(revision.homeInstanceId ?? '', textsAt, 'utf8');
+  const parent = target.write(revision.traceParent ?? '', textsAt + home, 'utf8');
+  const state = target.write(revision.traceState ?? '', textsAt + home + parent, 'utf8');
+  target[start + 78] = home;
+  target.writeUInt16BE(parent, start + 79);
+  target.writeUInt16BE(state, start + 81);
+  return textsAt + home + parent + state;
 }
 
 /**
@@ -82,7 +105,8 @@ export function encodeValue({ revision, kind }: CachePut, endMs: number): Buffer
  */
 export function decodeValue(id: string, source: Buffer, nowMs: number): CachedValue | 'damaged' | undefined {
   if (source.length < HEAD_BYTES || source[57] !== 0x53 || source[58] !== 0x45) return 'damaged';
-  if (source[59] !== VALUE_FORMAT || source.readUInt32BE(SUM_AT) !== sumOf(id, source)) return 'damaged';
+  if (source[59] !== VALUE_FORMAT || source.readUInt32BE(SUM_AT) !== sumOf(id, source, 0, source.length))
+    return 'damaged';
   const flags = source[60] as number;
   const leftMs = readNumber(source, 61) - nowMs;
   if ((flags & FLAG_MARKER) !== 0 || leftMs <= 0) return undefined;
@@ -118,9 +142,9 @@ export function isValueHead(head: Buffer): boolean {
   return head.length > 60 && head[57] === 0x53 && ((head[60] as number) & FLAG_MARKER) === 0;
 }
 
-function sumOf(id: string, value: Buffer): number {
-  const head = crc32(value.subarray(0, SUM_AT), crc32(id));
-  return crc32(value.subarray(HEAD_BYTES), head);
+function sumOf(id: string, source: Buffer, start: number, end: number): number {
+  const head = crc32(source.subarray(start, start + SUM_AT), crc32(id));
+  return crc32(source.subarray(start + HEAD_BYTES, end), head);
 }
 
 function writeNumber(target: Buffer, at: number, value: number): void {
