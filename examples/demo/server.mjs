@@ -1,11 +1,12 @@
 /**
- * The demo on a server: an import goes on while its process is killed, and while the server is; then a second engine
- * works on the same archive. Starts a private server, or takes yours, which it does not kill.
+ * The demo on servers: an import goes on while its process is killed, and while each server is; then a second engine
+ * works on the same archive. Starts private servers, or takes yours, which it does not kill.
  *
  *   npm run demo:server                            MariaDB
- *   npm run demo:server -- --sql postgres          PostgreSQL
- *   npm run demo:server -- --sql URL               an empty database of yours
- *   npm run demo:server -- --places 20000          fewer places; 100,000 are imported by default
+ *   npm run demo:full                              the same with Redis between (--redis private)
+ *   npm run demo:full -- --sql postgres            PostgreSQL and Redis
+ *   npm run demo -- --sql URL --redis URL          an empty database and a Redis of yours; either may be left out
+ *   npm run demo:full -- --places 20000            fewer places; 100,000 are imported by default
  */
 import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -13,7 +14,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { parseArgs } from 'node:util';
-import { SyncEngine } from 'sync-engine';
+import { CacheTtl, SubmitOptions, SyncEngine, SyncItem } from 'sync-engine';
 import { startServer } from '../../scripts/servers/servers.mjs';
 import { isPlace, placeId, placeItem } from './places.mjs';
 import { bad, dim, good, heading, number, seconds, verdict } from './screen.mjs';
@@ -21,12 +22,17 @@ import { bad, dim, good, heading, number, seconds, verdict } from './screen.mjs'
 const AWAY_MS = 3000;
 const PAGE = 2000;
 
-const { sql = 'mariadb', places: count = '100000' } = parseArgs({
-  options: { sql: { type: 'string' }, places: { type: 'string' } },
+const {
+  sql = 'mariadb',
+  redis,
+  places: count = '100000',
+} = parseArgs({
+  options: { sql: { type: 'string' }, redis: { type: 'string' }, places: { type: 'string' } },
 }).values;
 const PLACES = Number(count);
 const KILL_AT = PLACES * 0.2;
 const SERVER_DIES_AT = PLACES * 0.45;
+const REDIS_DIES_AT = PLACES * 0.7;
 const isOwn = sql === 'mariadb' || sql === 'postgres';
 const directory = mkdtempSync(join(tmpdir(), 'sync-engine-demo-'));
 process.on('exit', () => rmSync(directory, { recursive: true, force: true }));
@@ -34,16 +40,23 @@ for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exi
 
 const failures = [];
 const began = performance.now();
-const server = isOwn ? await startServer(sql) : undefined;
+const [server, redisServer] = await Promise.all([
+  isOwn ? startServer(sql) : undefined,
+  redis === 'private' ? startServer('redis', { args: ['--save', ''] }) : undefined,
+]);
+const redisUrl = redisServer?.url() ?? redis;
 const config = {
   sqlUrl: server?.url() ?? sql,
+  ...(redisUrl === undefined ? undefined : { redisUrl, redisTimeoutMs: 500 }),
   walPath: join(directory, 'places.wal'),
   l1MaxBytes: 1024 ** 3,
 };
 
-console.log(`Sync Engine · memory → write-ahead log → ${isOwn ? sql : 'your server'}`);
+const tiers = ['memory', 'write-ahead log', ...(redis ? ['Redis'] : []), isOwn ? sql : 'your SQL'];
+console.log(`Sync Engine · ${tiers.join(' → ')}`);
+const privates = [...(isOwn ? [sql] : []), ...(redisServer ? ['Redis'] : [])].join(' and ');
 dim(
-  `${number(PLACES)} places of GeoNames (CC BY 4.0)${isOwn ? `, on a private ${sql} that goes away with the demo` : ''}`,
+  `${number(PLACES)} places of GeoNames (CC BY 4.0)${privates && `, on a private ${privates} that go${privates.includes(' ') ? '' : 'es'} away with the demo`}`,
 );
 
 const acknowledged = await kill();
@@ -58,7 +71,7 @@ await importRest();
 await neighbours();
 await overview();
 await engine.shutdown();
-await server?.stop();
+await Promise.all([server?.stop(), redisServer?.stop()]);
 end();
 
 async function kill() {
@@ -78,11 +91,13 @@ async function kill() {
 }
 
 async function importRest() {
-  heading(isOwn ? '2  The import goes on, and the server is killed' : '2  The import goes on');
+  const killed = [...(isOwn ? [sql] : []), ...(redisServer ? ['Redis'] : [])].join(', and then ');
+  heading(killed ? `2  The import goes on, and ${killed} is killed` : '2  The import goes on');
   const done = new Set(acknowledged);
   const rest = Array.from({ length: PLACES }, (_, at) => at).filter((at) => !done.has(at));
   let imported = done.size;
   let outage;
+  let redisOutage;
   const started = performance.now();
   for (let from = 0; from < rest.length; from += PAGE) {
     const page = rest.slice(from, from + PAGE);
@@ -90,10 +105,16 @@ async function importRest() {
     if (failed > 0) failures.push(`${failed} writes of the import failed`);
     imported += page.length;
     if (isOwn && outage === undefined && imported >= SERVER_DIES_AT) outage = serverDies();
+    if (redisServer && redisOutage === undefined && imported >= REDIS_DIES_AT) {
+      // One after the other, so that it can be seen what each of them costs.
+      await outage;
+      redisOutage = redisDies();
+    }
   }
   const ms = performance.now() - started;
   good(`${number(rest.length)} places acknowledged by the log in ${seconds(ms)}, whatever the server did`);
   await outage;
+  await redisOutage;
   const flushMs = await timed(() => engine.flush({ timeoutMs: 120_000 }));
   good(`all of them in ${isOwn ? sql : 'SQL'} ${seconds(flushMs)} later`);
 }
@@ -120,9 +141,39 @@ async function serverDies() {
   good(`${sql} is back; the engine noticed after ${seconds(backMs)} and drains`);
 }
 
+async function redisDies() {
+  await redisServer.kill();
+  dim(`kill -9 of Redis, after ${number(REDIS_DIES_AT)} places`);
+  const cold = placeId(acknowledged[1]);
+  check(isPlace(await engine.get(cold), acknowledged[1]), 'items are served meanwhile, from memory and SQL');
+  const unknown = await engine.get('geo.ZZ._.Nowhere.1');
+  check(unknown === undefined, 'an id that does not exist is missing: SQL and its filter say so, not Redis');
+  const session = SubmitOptions.cache(CacheTtl.Hour);
+  const { ack } = await engine.submit(new SyncItem('session.7', 'a cart'), session);
+  check(
+    ack === 'memory' && (await engine.get('session.7')) !== undefined,
+    'a cache-only item lives in memory',
+  );
+  while ((await engine.healthCheck()).redis.circuit === 'closed') await new Promise((r) => setTimeout(r, 10));
+  for (const warning of (await engine.healthCheck()).warnings) dim(`healthCheck: ${warning}`);
+  await redisServer.restart();
+  const backMs = await timed(async () => {
+    while ((await engine.healthCheck()).redis.circuit !== 'closed')
+      await new Promise((r) => setTimeout(r, 10));
+  });
+  good(`Redis is back, empty; the engine noticed after ${seconds(backMs)} and fills it anew`);
+}
+
+/** Everything that SQL has was written or marked in Redis. */
+async function redisSettled() {
+  while (config.redisUrl && (await engine.healthCheck()).redisLag !== 0)
+    await new Promise((r) => setTimeout(r, 10));
+}
+
 async function neighbours() {
   heading('3  A second engine on the same archive');
-  const second = new SyncEngine({ sqlUrl: config.sqlUrl });
+  const { walPath: _own, ...shared } = config;
+  const second = new SyncEngine(shared);
   await second.start();
   await second.warmUp();
   check((await second.merkleRoot()) === (await engine.merkleRoot()), 'both have the same hash over all rows');
@@ -140,16 +191,26 @@ async function neighbours() {
 
 async function overview() {
   heading('4  What is there');
+  await redisSettled();
   await engine.shutdown();
   engine = new SyncEngine(config);
   await engine.start();
   const differ = await wrong(Array.from({ length: PLACES }, (_, at) => at));
-  check(
-    differ === 0,
-    `all ${number(PLACES)} places read from the server and compared: ${number(differ)} differ`,
-  );
+  const where = config.redisUrl ? 'through Redis and SQL' : 'from the server';
+  check(differ === 0, `all ${number(PLACES)} places read ${where} and compared: ${number(differ)} differ`);
+  if (config.redisUrl) await fromRedis();
   const { corrupt, drift } = await engine.scrub();
   check(corrupt.length + drift.length === 0, 'every row fits its checksum, every digest its rows');
+}
+
+async function fromRedis() {
+  const ids = Array.from({ length: PLACES }, (_, at) => placeId(at));
+  let copies = 0;
+  for (let from = 0; from < ids.length; from += PAGE) {
+    const states = await Promise.all(ids.slice(from, from + PAGE).map((id) => engine.status(id)));
+    copies += states.filter(({ l2 }) => l2).length;
+  }
+  dim(`${number(copies)} of them are in Redis now: what was written since it came back, and what was read`);
 }
 
 async function wrong(places) {

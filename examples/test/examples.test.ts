@@ -4,7 +4,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
-import { lackOf } from '../../scripts/servers/servers.mjs';
+import { lackOf, startServer } from '../../scripts/servers/servers.mjs';
 import { ansiToSvg } from '../record/ansi-svg.mjs';
 
 const { FORCE_COLOR: _, NO_COLOR: __, ...env } = process.env;
@@ -71,6 +71,36 @@ test.skipIf(lackOf('mariadb') !== undefined)(
   () => {
     const { status, out } = run(['demo/server.mjs', '--places', '20000'], 120_000);
     expect(out).toContain('healthCheck: SQL is not reachable');
+    expect(out).toContain('Nothing acknowledged was lost');
+    expect(status).toBe(0);
+  },
+  150_000,
+);
+
+test.skipIf(lackOf('mariadb') !== undefined || lackOf('redis') !== undefined)(
+  'the demo with Redis between ends with its verdict, on private servers',
+  () => {
+    const { status, out } = run(
+      ['demo/server.mjs', '--redis', 'private', '--sql', 'mariadb', '--places', '20000'],
+      120_000,
+    );
+    expect(out).toContain('healthCheck: SQL is not reachable');
+    expect(out).toContain('healthCheck: Redis is not reachable');
+    expect(out).toContain('Nothing acknowledged was lost');
+    expect(status).toBe(0);
+  },
+  150_000,
+);
+
+test.skipIf(lackOf('postgres') !== undefined || lackOf('redis') !== undefined)(
+  'the demo takes servers that are given, and kills none of them',
+  async () => {
+    const [sql, redis] = await Promise.all([startServer('postgres'), startServer('redis')]);
+    onTestFinished(async () => void (await Promise.all([sql.stop(), redis.stop()])));
+    const urls = ['--sql', sql.url(), '--redis', redis.url()];
+    const { status, out } = run(['demo/choose.mjs', ...urls, '--places', '5000'], 120_000);
+    expect(out).not.toMatch(/kill -9|password/);
+    expect(out).not.toContain(sql.password);
     expect(out).toContain('Nothing acknowledged was lost');
     expect(status).toBe(0);
   },

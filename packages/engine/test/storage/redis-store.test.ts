@@ -1,7 +1,4 @@
 /** The cache in Redis: the contract, and what only Redis can do to it. */
-import { spawnSync } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import fc from 'fast-check';
 import { createClient } from 'redis';
@@ -14,8 +11,8 @@ import { encodeValue } from '#engine/storage/redis/value-codec.js';
 import { cacheContract } from '#engine/testing/cache-contract.js';
 import { anyRevision, revision } from '#engine/testing/revisions.js';
 import { type PrivateServer, startServer } from '../../../../scripts/servers/servers.mjs';
-import { rejection, temporaryDirectory } from '../support/engines.js';
-import { onServer } from '../support/servers.js';
+import { rejection } from '../support/engines.js';
+import { onServer, TLS } from '../support/servers.js';
 
 const ARCHIVE = '5a'.repeat(16);
 const GENERATION = '5a5a5a0000000001';
@@ -231,64 +228,12 @@ onServer('redis', (server) => {
     });
 
     test('TLS with an authority of our own, and nothing without it', async () => {
-      const directory = temporaryDirectory();
-      const at = (name: string): string => join(directory, name);
-      const openssl = (...args: string[]): void => {
-        const { status, stderr } = spawnSync('openssl', args, { encoding: 'utf8' });
-        if (status !== 0) throw new Error(`openssl ${args[0]}: ${stderr}`);
-      };
-      writeFileSync(at('names'), 'subjectAltName=IP:127.0.0.1,DNS:localhost\n');
-      for (const name of ['ca', 'other'])
-        openssl(
-          'req',
-          '-x509',
-          '-newkey',
-          'rsa:2048',
-          '-nodes',
-          '-days',
-          '2',
-          '-subj',
-          `/CN=${name}`,
-          '-keyout',
-          at(`${name}.key`),
-          '-out',
-          at(`${name}.crt`),
-        );
-      openssl(
-        'req',
-        '-newkey',
-        'rsa:2048',
-        '-nodes',
-        '-subj',
-        '/CN=localhost',
-        '-keyout',
-        at('server.key'),
-        '-out',
-        at('server.csr'),
-      );
-      openssl(
-        'x509',
-        '-req',
-        '-in',
-        at('server.csr'),
-        '-CA',
-        at('ca.crt'),
-        '-CAkey',
-        at('ca.key'),
-        '-CAcreateserial',
-        '-days',
-        '2',
-        '-extfile',
-        at('names'),
-        '-out',
-        at('server.crt'),
-      );
       const own = await ownServer();
       const client = await clientOn(own.url());
       for (const [key, value] of [
-        ['tls-cert-file', at('server.crt')],
-        ['tls-key-file', at('server.key')],
-        ['tls-ca-cert-file', at('ca.crt')],
+        ['tls-cert-file', TLS.cert],
+        ['tls-key-file', TLS.key],
+        ['tls-ca-cert-file', TLS.ca],
         ['tls-auth-clients', 'no'],
       ] as const)
         await client.configSet(key, value);
@@ -296,9 +241,9 @@ onServer('redis', (server) => {
       const tlsPort = Number(port) > 60_000 ? Number(port) - 1 : Number(port) + 1;
       await client.configSet('tls-port', String(tlsPort));
       const url = (query: string): string => `rediss://:${own.password}@127.0.0.1:${tlsPort}/0${query}`;
-      const store = await opened(url(`?sslca=${at('ca.crt')}`));
+      const store = await opened(url(`?sslca=${TLS.ca}`));
       expect((await store.putMany(batch())).status).toBe('done');
-      for (const query of ['', `?sslca=${at('other.crt')}`]) {
+      for (const query of ['', `?sslca=${TLS.otherCa}`]) {
         const stranger = storeOn(url(query));
         expect((await rejection(stranger.open({ archiveId: ARCHIVE, lost: () => {} }))).code).toBe(
           'TIER_UNAVAILABLE',

@@ -18,6 +18,18 @@ export const SQL_KINDS: readonly SqlKind[] = ['mariadb', 'postgres'];
 
 const START_MS = 120_000;
 
+const tls = (name: string): string => new URL(`./tls/${name}`, import.meta.url).pathname;
+/**
+ * A certificate of localhost and 127.0.0.1, the authority that signed it, and one that did not; good for a hundred years,
+ * and for nothing but tests.
+ */
+export const TLS = {
+  cert: tls('server.crt'),
+  key: tls('server.key'),
+  ca: tls('ca.crt'),
+  otherCa: tls('other-ca.crt'),
+};
+
 /** @param args Of the server. */
 export function onServer(
   kind: 'redis' | SqlKind,

@@ -370,7 +370,7 @@ export class RedisStore implements CacheStore {
     const word = /^[A-Z]+(?= )/.exec(message)?.[0] ?? code ?? 'no connection';
     return new SyncEngineError(
       'TIER_UNAVAILABLE',
-      `Redis at ${this.#address.place} failed (${word}). ${advice ?? 'Items are read from SQL meanwhile; it is probed every second.'}`,
+      `Redis at ${this.#address.place} failed (${word}). ${advice ?? 'Is it running there, and reachable from here?'}`,
       { outcome: 'indeterminate', context: { tier: 'redis' }, cause: error },
     );
   }
