@@ -14,6 +14,7 @@ const QUESTIONS = [
   'flush',
   'server-flush',
   'redis',
+  'outage',
   'cold-get',
   'merkle',
   'filter',

@@ -54,10 +54,19 @@ const BARE = {
 
 const rows = [];
 for (const kind of ['mariadb', 'postgres']) {
-  const server = await startServer(kind);
+  const [server, redis] = await Promise.all([
+    startServer(kind),
+    startServer('redis', { args: ['--save', ''] }),
+  ]);
+  const redisUrl = redis.url();
   const sqlUrl = await createDatabase(server);
   const directory = temporaryDirectory();
-  const engine = new SyncEngine({ sqlUrl, walPath: join(directory, 'log'), l1MaxBytes: 1024 ** 3 });
+  const engine = new SyncEngine({
+    sqlUrl,
+    redisUrl,
+    walPath: join(directory, 'log'),
+    l1MaxBytes: 1024 ** 3,
+  });
   await engine.start();
   const bare = await BARE[kind](sqlUrl);
   const write = (ids) => ({
@@ -87,7 +96,7 @@ for (const kind of ['mariadb', 'postgres']) {
     rows.push(
       { what: `${kind}: bare bulk upsert, ${name}`, rate: rates.bare },
       {
-        what: `${kind}: engine, log, digests and SQL, ${name}`,
+        what: `${kind}: engine, log, digests, SQL and Redis, ${name}`,
         rate: rates.engine,
         ratio: rates.engine / rates.bare,
         wanted: 0.4,
@@ -140,7 +149,7 @@ for (const kind of ['mariadb', 'postgres']) {
   );
   await bare.end();
   await reader.shutdown();
-  await server.stop();
+  await Promise.all([server.stop(), redis.stop()]);
 }
 report('MariaDB and PostgreSQL, 256 bytes, 1,000 rows a transaction, defaults of the servers', rows);
 process.exit(0);

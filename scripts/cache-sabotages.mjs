@@ -176,6 +176,7 @@ export const CACHE_SABOTAGES = [
     name: 'foreign-keys-evicted',
     guarantee: 'Eviction in Redis touches copies of this archive alone',
     file: `${SRC}/storage/redis/redis-store.ts`,
+    // biome-ignore lint/suspicious/noTemplateCurlyInString: it is source code.
     find: 'const pattern = `${escapeGlob(this.#prefix)}{0}v:${this.#archiveId.slice(0, 6)}*`;',
     replace: "const pattern = '*';",
     tests: [`${TEST}/coherence/cache-eviction.test.ts`],

@@ -40,7 +40,7 @@ const COPY_TTL_MS = DAY_MS;
 /** A marker outlives every command that could still be on its way. */
 const MARKER_TTL_MS = 3_600_000;
 /** Larger contents are not copied: one read of many would bring too much at once. */
-const COPY_BYTES_MAX = 1024 * 1024;
+const COPY_BYTES_MAX = 256 * 1024;
 /** Contents on their way to Redis; beyond that their ids are marked instead, later. */
 const BYTES_UNDER_WAY_MAX = 16 * 1024 * 1024;
 const CHANGES_A_LOOK = 5000;
@@ -115,6 +115,7 @@ export class CacheTier {
   #syncing: Promise<void> | undefined;
   #syncAgain = false;
   #bytesUnderWay = 0;
+  readonly #writesUnderWay = new Set<Promise<unknown>>();
   #onlyPuts: OnlyPut[] = [];
   #timer: Timer | undefined;
   #started = false;
@@ -232,6 +233,7 @@ export class CacheTier {
     const generation = this.#generation;
     if (generation === undefined) return [];
     const { cache, archive } = this.#parts;
+    const { floor } = this.#unconfirmed;
     let found: Awaited<ReturnType<GuardedCache['getMany']>>;
     try {
       found = await cache.getMany(generation, ids);
@@ -247,7 +249,7 @@ export class CacheTier {
     }
     const judged = this.#synced && head.position >= this.#unconfirmed.floor;
     if (judged) this.#confirmedUpTo(head.position);
-    else if (this.#synced) this.#lostCount();
+    else if (this.#synced && head.position < floor) this.#lostCount();
     const stale = !judged;
     if (stale && archive?.available !== false) return [];
     const damaged: string[] = [];
@@ -280,17 +282,13 @@ export class CacheTier {
       puts.push(put);
     }
     if (puts.length === 0 || this.#bytesUnderWay + bytes > BYTES_UNDER_WAY_MAX) return;
-    this.#bytesUnderWay += bytes;
-    this.#parts.cache
-      .putMany({ generation, known, begins: false, puts, confirms: undefined })
-      .catch(() => {})
-      .finally(() => {
-        this.#bytesUnderWay -= bytes;
-      });
+    const batch = { generation, known, begins: false, puts, confirms: undefined };
+    void this.#counted(bytes, this.#parts.cache.putMany(batch)).catch(() => {});
   }
 
   /** Takes a cache-only item. Those of one turn travel together. @throws what Redis failed with. */
   putOnly(revision: Revision, ttlMs: number): Promise<CacheOnlyFate> {
+    if (this.#bytesUnderWay > BYTES_UNDER_WAY_MAX) return Promise.reject(tooSlow(revision.id));
     return new Promise((resolve, reject) => {
       if (this.#onlyPuts.length === 0) this.#parts.scheduler.soon(() => void this.#sendOnly());
       this.#onlyPuts.push({ revision, kind: 'only', ttlMs, resolve, reject });
@@ -312,6 +310,11 @@ export class CacheTier {
       if (this.#syncAgain && !this.#stopped) void this.sync();
     });
     return this.#syncing;
+  }
+
+  /** Resolves when what is on its way to Redis has arrived, or will not. */
+  async settled(): Promise<void> {
+    while (this.#writesUnderWay.size > 0) await Promise.allSettled([...this.#writesUnderWay]);
   }
 
   stop(): Promise<void> {
@@ -440,17 +443,23 @@ export class CacheTier {
   /** Whether these writes can be sent now. */
   #sends(writes: readonly Revision[]): boolean {
     if (!this.synced) return false;
-    let bytes = 0;
-    for (const { content } of writes) bytes += content.length;
-    return this.#bytesUnderWay === 0 || this.#bytesUnderWay + bytes <= BYTES_UNDER_WAY_MAX;
+    return this.#bytesUnderWay === 0 || this.#bytesUnderWay + bytesOf(writes) <= BYTES_UNDER_WAY_MAX;
+  }
+
+  /** Counts contents for as long as they are on their way. */
+  async #counted<T>(bytes: number, write: Promise<T>): Promise<T> {
+    this.#bytesUnderWay += bytes;
+    this.#writesUnderWay.add(write);
+    try {
+      return await write;
+    } finally {
+      this.#bytesUnderWay -= bytes;
+      this.#writesUnderWay.delete(write);
+    }
   }
 
   async #send(position: number, chain: string, writes: readonly Revision[]): Promise<void> {
-    let bytes = 0;
-    for (const { content } of writes) bytes += content.length;
-    this.#bytesUnderWay += bytes;
-    const arrived = await this.#put(position, chain, writes.map(putOf));
-    this.#bytesUnderWay -= bytes;
+    const arrived = await this.#counted(bytesOf(writes), this.#put(position, chain, writes.map(putOf)));
     if (!arrived) this.#unconfirmed.setUnderWay(position, false);
   }
 
@@ -493,7 +502,8 @@ export class CacheTier {
       const byId = new Map(puts.map((put) => [put.revision.id, put]));
       const last = [...byId.values()];
       const batch = { generation, known: undefined, begins: false, puts: last, confirms: undefined };
-      const { status, outcomes } = await this.#parts.cache.putMany(batch);
+      const bytes = bytesOf(last.map(({ revision }) => revision));
+      const { status, outcomes } = await this.#counted(bytes, this.#parts.cache.putMany(batch));
       if (status !== 'done') {
         if (status === 'moved') void this.sync();
         throw new SyncEngineError('TIER_UNAVAILABLE', `Redis did not take the item (${status}). Try again.`, {
@@ -574,6 +584,20 @@ export class CacheTier {
   get #nowMs(): number {
     return this.#parts.clock.monotonic();
   }
+}
+
+function bytesOf(writes: readonly Revision[]): number {
+  let bytes = 0;
+  for (const { content } of writes) bytes += content.length;
+  return bytes;
+}
+
+function tooSlow(id: string): SyncEngineError {
+  return new SyncEngineError(
+    'TIER_UNAVAILABLE',
+    'Redis takes cache-only items more slowly than they come. Try again, or leave ack out: memory has it.',
+    { outcome: 'indeterminate', context: { tier: 'redis', id } },
+  );
 }
 
 function noRoom(id: string): SyncEngineError {

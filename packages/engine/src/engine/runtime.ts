@@ -355,6 +355,7 @@ export class EngineRuntime {
     if (this.#state === 'ShuttingDown') void this.filter?.save();
     const filterClosed = this.filter?.close() ?? Promise.resolve();
     if (this.log !== undefined) await this.#within(deadlineMs, this.log.settled());
+    if (this.cache !== undefined) await this.#within(deadlineMs, this.cache.settled());
     const error = this.#closedError();
     this.#writes?.failAll(error);
     for (const barrier of [...this.#barriers]) barrier.fail(error);

@@ -31,6 +31,11 @@ import { decodeValue, encodeValue, isValueHead, valueBytesMax } from './value-co
 const WRITES_PER_SCRIPT = 100;
 const BYTES_PER_SCRIPT = 4 * 1024 * 1024;
 const IDS_PER_READ = 128;
+/** Of one MGET, going by the largest value seen of late: a thousand large ones must not come at once. */
+const BYTES_PER_READ = 4 * 1024 * 1024;
+const READS_AT_ONCE = 8;
+/** How fast a large value is forgotten, a read. */
+const LARGEST_FADES = 0.95;
 /** Commands that wait for an answer, at most: a server that hangs must not fill memory. */
 const COMMANDS_MAX = 10_000;
 /** Grace behind the end of a life: an item that is over still refuses what is older and was stuck on its way. */
@@ -63,6 +68,8 @@ export class RedisStore implements CacheStore {
   #archiveId = '';
   /** What to add to the monotonic clock for the server's time. */
   #serverOffsetMs = 0;
+  /** Bytes of the largest value of late. */
+  #largest = 0;
   /** `RESP_TYPES.BLOB_STRING` to Buffer. */
   #bytes: { typeMapping: Record<number, unknown> } = { typeMapping: {} };
 
@@ -142,15 +149,18 @@ export class RedisStore implements CacheStore {
   }
 
   async getMany(generation: string, ids: readonly string[]): Promise<CacheRead> {
-    const replies = await Promise.all(
-      portionsOf(ids, IDS_PER_READ).map((portion) =>
-        this.#send(['MGET', this.#headKey, ...portion.map((id) => this.#keyOf(generation, id))]),
-      ),
-    );
+    const size = Math.max(1, Math.min(IDS_PER_READ, Math.floor(BYTES_PER_READ / Math.max(1, this.#largest))));
+    const portions = portionsOf(ids, size);
+    const replies: Reply[] = [];
+    for (let at = 0; at < portions.length; at += READS_AT_ONCE) {
+      const some = portions.slice(at, at + READS_AT_ONCE).map((portion) => this.#read(generation, portion));
+      replies.push(...(await Promise.all(some)));
+    }
     const nowMs = this.#serverNowMs;
     const values: (CacheRead['values'][number] | undefined)[] = [];
     let head: CacheHead | undefined;
     let first = true;
+    this.#largest *= LARGEST_FADES;
     for (const reply of replies as (Buffer | null)[][]) {
       const [text, ...found] = reply;
       const present = headOf(text ?? null);
@@ -159,6 +169,7 @@ export class RedisStore implements CacheStore {
       first = false;
       for (const value of found) {
         const id = ids[values.length] as string;
+        if (value !== null && value.length > this.#largest) this.#largest = value.length;
         values.push(value === null ? undefined : decodeValue(id, value, nowMs));
       }
     }
@@ -275,6 +286,10 @@ export class RedisStore implements CacheStore {
 
   #keyOf(generation: string, id: string): string {
     return `${this.#prefix}{0}v:${generation}:${id}`;
+  }
+
+  #read(generation: string, ids: readonly string[]): Promise<Reply> {
+    return this.#send(['MGET', this.#headKey, ...ids.map((id) => this.#keyOf(generation, id))]);
   }
 
   #groupsOf(puts: readonly CachePut[]): CachePut[][] {
