@@ -120,8 +120,8 @@ export const CACHE_SABOTAGES = [
     name: 'earlier-position-hides-the-newer-write',
     guarantee: 'G4: the newest known write of an id counts, in whatever order it was learned',
     file: `${SRC}/coherence/unconfirmed-changes.ts`,
-    find: 'else if (isNewer(change, known))',
-    replace: 'else if (position > 0)',
+    find: 'if (known === undefined || isNewer(change, known)) {',
+    replace: 'if (known === undefined || position > 0) {',
     tests: UNCONFIRMED,
   },
   {

@@ -82,10 +82,12 @@ export class UnconfirmedChanges {
     for (const change of changes) {
       ids.push(change.id);
       const known = this.#ids.get(change.id);
-      if (known === undefined) this.#ids.set(change.id, { ...change, position });
-      else if (isNewer(change, known))
-        this.#ids.set(change.id, { ...change, position: Math.max(position, known.position) });
-      else known.position = Math.max(position, known.position);
+      if (known === undefined || isNewer(change, known)) {
+        // Not the whole of it: a write has its content.
+        const { id, version, origin, deleted } = change;
+        const last = Math.max(position, known?.position ?? 0);
+        this.#ids.set(id, { id, version, origin, deleted, position: last });
+      } else known.position = Math.max(position, known.position);
     }
     const before = this.#positions.get(position);
     if (chain !== undefined && before === undefined)

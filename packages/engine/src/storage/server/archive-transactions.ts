@@ -10,7 +10,7 @@
 import { step } from '../../base/steps.js';
 import { versionOfMs } from '../../item/hybrid-clock.js';
 import { compareOrder } from '../../item/order.js';
-import { EMPTY_CONTENT, type Revision } from '../../item/revision.js';
+import { contentHashOf, EMPTY_CONTENT, type Revision } from '../../item/revision.js';
 import { LaneSum, LeafHasher } from '../../merkle/digest.js';
 import {
   APPLY_EXISTED,
@@ -25,7 +25,7 @@ import {
   type RowChange,
 } from '../archive-store.js';
 import { encodeChanges, nextChain } from '../change-codec.js';
-import { hashOf, NO_LEAF, RowChecker } from '../row.js';
+import { NO_LEAF, RowChecker } from '../row.js';
 import { PathDeltas, sortedBytes } from './path-deltas.js';
 import type { Row, SqlSession } from './sql-driver.js';
 import {
@@ -61,6 +61,8 @@ interface Found {
 class Changes {
   readonly rows: RowChange[] = [];
   readonly paths: PathDeltas | undefined;
+  /** Used again for each row. */
+  readonly #sum = new LaneSum();
 
   constructor(digests: boolean) {
     this.paths = digests ? new PathDeltas() : undefined;
@@ -68,14 +70,16 @@ class Changes {
 
   note(of: Omit<RowChange, 'delta' | 'countDelta'>, before: Buffer, after: Buffer, countDelta: number): void {
     let delta: Buffer = NO_LEAF;
+    const { id, version, origin, kind } = of;
     if (this.paths !== undefined) {
-      const sum = new LaneSum();
+      const sum = this.#sum;
+      sum.lanes.fill(0);
       if (after.length > 0) sum.add(after);
       if (before.length > 0) sum.subtract(before);
-      this.paths.note(of.id, sum, countDelta);
-      delta = sum.bytes();
+      this.paths.note(id, sum, countDelta);
+      delta = before.length === 0 ? after : sum.bytes();
     }
-    this.rows.push({ ...of, delta, countDelta });
+    this.rows.push({ id, version, origin, kind, delta, countDelta });
   }
 }
 
@@ -211,7 +215,8 @@ export class ArchiveTransactions {
       origin = Buffer.from(write.origin, 'latin1');
       this.#origins.set(write.origin, origin);
     }
-    const hash = hashOf(write);
+    // Kept on the write: Redis wants it too.
+    const hash = Buffer.from(contentHashOf(write), 'hex');
     const leaf = this.#hasher?.leaf(write, hash) ?? NO_LEAF;
     return itemRow(write, origin, hash, leaf, this.#checker.checksumOf(write, hash));
   }
