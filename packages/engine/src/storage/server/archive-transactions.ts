@@ -47,6 +47,8 @@ const CHANGES_KEPT_MS = 7 * 24 * 60 * 60 * 1000;
 /** How often the log is trimmed, in transactions, and how much at a time: more than comes in between. */
 const TRIM_EVERY = 64;
 const TRIM_AT_ONCE = 256;
+/** Rows made in one turn of the event loop, about a millisecond. */
+const PREPARED_A_TURN = 100;
 
 /** A row's place in the order, and its leaf. */
 interface Found {
@@ -93,8 +95,21 @@ export class ArchiveTransactions {
     this.#hasher = key === undefined ? undefined : new LeafHasher(key);
   }
 
-  /** Within one transaction, read committed. */
-  async apply(session: SqlSession, writes: readonly Revision[]): Promise<ApplyResult> {
+  /**
+   * Rows for writes, before anything is locked for them: hashes and checksums take as long as the server does.
+   * @param pause Lets others have a turn.
+   */
+  async prepare(writes: readonly Revision[], pause: () => Promise<void>): Promise<Row[]> {
+    const rows: Row[] = [];
+    for (const write of writes) {
+      if (rows.length > 0 && rows.length % PREPARED_A_TURN === 0) await pause();
+      rows.push(this.#rowOf(write));
+    }
+    return rows;
+  }
+
+  /** Within one transaction, read committed. @param rows As `prepare` made them. */
+  async apply(session: SqlSession, writes: readonly Revision[], rows: readonly Row[]): Promise<ApplyResult> {
     step('archive.apply.begun');
     const flags = new Uint8Array(writes.length);
     const newer = new Map<number, number>();
@@ -114,7 +129,7 @@ export class ArchiveTransactions {
       flags[at] = fate.flags;
       if (fate.newer !== undefined) newer.set(at, fate.newer);
       if (!fate.writes) continue;
-      const values = this.#rowOf(write);
+      const values = rows[at] as Row;
       (row === undefined ? inserted : replaced).push(values);
       const { id, version, origin } = write;
       const kind = write.deleted ? 'delete' : 'put';

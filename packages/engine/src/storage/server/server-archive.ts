@@ -110,7 +110,11 @@ export class ServerArchive implements ArchiveStore {
 
   async apply(writes: readonly Revision[]): Promise<ApplyResult> {
     for (const write of writes) this.#assertFits(write);
-    const result = await this.#transaction((transactions, session) => transactions.apply(session, writes));
+    const pause = (): Promise<void> => new Promise((resolve) => this.#ports.scheduler.soon(resolve));
+    const rows = await this.#opened(this.#transactions).prepare(writes, pause);
+    const result = await this.#transaction((transactions, session) =>
+      transactions.apply(session, writes, rows),
+    );
     step('archive.apply.done');
     return result;
   }
