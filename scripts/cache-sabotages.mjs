@@ -80,8 +80,8 @@ export const CACHE_SABOTAGES = [
     name: 'promotion-as-of-now',
     guarantee: 'G4: a row that was read before a commit does not fill the gap behind it',
     file: `${SRC}/coherence/cache-tier.ts`,
-    find: '.putMany({ generation, known, begins: false, puts, confirms: undefined })',
-    replace: '.putMany({ generation, known: known + 1e9, begins: false, puts, confirms: undefined })',
+    find: 'const batch = { generation, known, begins: false, puts, confirms: undefined };',
+    replace: 'const batch = { generation, known: known + 1e9, begins: false, puts, confirms: undefined };',
     tests: SHARED,
   },
   {

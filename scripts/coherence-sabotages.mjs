@@ -96,4 +96,12 @@ export const COHERENCE_SABOTAGES = [
     replace: '',
     tests: ENGINES,
   },
+  {
+    name: 'overtaken-write-kept-when-released',
+    guarantee: 'G8: what another engine wrote over a stored write is served once the log has forgotten it',
+    file: `${SRC}/memory/memory-cache.ts`,
+    find: 'if (entry.overtaken && !covered) {',
+    replace: 'if (entry.overtaken && covered) {',
+    tests: ENGINES,
+  },
 ];

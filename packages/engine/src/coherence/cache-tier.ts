@@ -45,6 +45,8 @@ const COPY_BYTES_MAX = 256 * 1024;
 const BYTES_UNDER_WAY_MAX = 16 * 1024 * 1024;
 const CHANGES_A_LOOK = 5000;
 const REPAIRED_AT_ONCE = 1000;
+/** So often it is asked for the time, and whether it is there. */
+const IDLE_MS = 5000;
 /** Without a confirmation for so long, what was confirmed is looked up anew. */
 const STUCK_TIMEOUTS = 5;
 /** Digits of a generation that say which archive it belongs to. */
@@ -107,6 +109,7 @@ export class CacheTier {
   #confirmed = 0;
   /** Monotonic; when Redis last confirmed more. */
   #confirmedAtMs = 0;
+  #askedAtMs = 0;
   #pruning = false;
   /** What stands among the unconfirmed may lack a position. */
   #recount = false;
@@ -562,6 +565,11 @@ export class CacheTier {
   async #repair(): Promise<void> {
     const { cache, config } = this.#parts;
     if (!cache.available || this.#stopped) return;
+    if (this.#nowMs - this.#askedAtMs > IDLE_MS) {
+      // An idle connection may have gone without a word, and clocks drift.
+      this.#askedAtMs = this.#nowMs;
+      await cache.ping().catch(() => {});
+    }
     if (!this.#synced) {
       await this.sync();
       return;

@@ -71,6 +71,8 @@ export class Entry implements BatchableItem {
 
   /** Newest version that the archive is known to hold or to have refused for a newer row. */
   storedVersion = 0;
+  /** Another engine wrote the id since: once it is stored, this is not what SQL holds, perhaps. */
+  overtaken = false;
   /** Version that is on its way to the archive, 0 for none. */
   flushingVersion = 0;
   /** Where the entry waits for its flush. */
@@ -196,5 +198,7 @@ export class Entry implements BatchableItem {
     this.sizeBytes = accountedBytes(revision);
     this.logStale = false;
     this.cached = undefined;
+    // SQL decides anew.
+    this.overtaken = false;
   }
 }

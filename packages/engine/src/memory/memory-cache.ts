@@ -299,6 +299,7 @@ export class MemoryCache implements SlabOwner, SlotIds {
 
   /** Lets go of what is clean, cache-only items excepted: anything may have been written by others. */
   forgetClean(): void {
+    for (const entry of this.#dirty) entry.overtaken = true;
     for (let slot = 0; slot < this.#slotsUsed; slot++) {
       if (!this.#isClean(slot) || ((this.#flags[slot] as number) & RECORD_NUMBER) !== 0) continue;
       this.#order.removed(slot);
@@ -526,11 +527,16 @@ export class MemoryCache implements SlabOwner, SlotIds {
     this.#evictToBudget();
   }
 
-  /** The entry is stored and released: what it holds is clean from now on. */
+  /** The entry is stored and released: what it holds is clean from now on, unless somebody wrote over it meanwhile. */
   settle(entry: Entry): void {
-    this.#unpin(entry);
     const { cached } = entry;
-    const kept = cached !== undefined && this.#lives(cached) ? cached : entry.revision;
+    const covered = cached !== undefined && this.#lives(cached);
+    if (entry.overtaken && !covered) {
+      this.drop(entry);
+      return;
+    }
+    this.#unpin(entry);
+    const kept = covered ? cached : entry.revision;
     this.#keepClean(entry.slot, kept, entry.accessCount, entry.known);
     this.#evictToBudget();
   }
@@ -639,10 +645,19 @@ export class MemoryCache implements SlabOwner, SlotIds {
     this.#vacate(slot);
   }
 
-  /** Somebody else wrote the id: a clean copy that is neither that write nor newer goes. */
+  /** Somebody else wrote the id: a copy that is neither that write nor newer goes, as soon as it is clean. */
   overtaken(id: string, version: number, origin: string): void {
     const slot = this.#find(id);
-    if (slot === -1 || !this.#isClean(slot)) return;
+    if (slot === -1) return;
+    const entry = this.#entryAt(slot);
+    if (entry !== undefined) {
+      const { revision } = entry;
+      // What is not stored yet wins or loses there; what is, and waits for the log, would be kept as it was.
+      if (version > revision.version || (version === revision.version && origin > revision.origin))
+        entry.overtaken = true;
+      return;
+    }
+    if (!this.#isClean(slot)) return;
     const present = this.#versions[slot] as number;
     if (present > version) return;
     if (present === version && this.#cleanRevision(slot, id).origin === origin) return;

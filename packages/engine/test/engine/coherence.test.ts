@@ -66,6 +66,23 @@ test('an id that was deleted here is found again once another engine has written
   expect((await two.engine.get('a'))?.text()).toBe('again');
 });
 
+test('a write that is stored, and overtaken by another engine before the log has forgotten it, is not kept', async () => {
+  const [one, two] = await pair();
+  const forgets = one.store.hold();
+  await one.engine.submit(new SyncItem('a', 'first'), { ack: 'memory' });
+  await one.ports.clock.pass(20);
+  expect(one.archive.rows.get('a')?.content.toString()).toBe('first');
+  await write(two, 'a', 'second');
+  // One learns of it while its own write still waits for the log.
+  await one.ports.clock.pass(1000);
+  expect((await one.engine.get('a'))?.text()).toBe('first');
+  forgets();
+  await one.ports.clock.pass(10);
+  expect((await one.engine.status('a')).kind).toBe('synced');
+  const seen = await one.engine.get('a');
+  expect([seen?.text(), seen?.stale]).toEqual(['second', false]);
+});
+
 test('with the lease lapsed, a get waits for one look and then serves what that allows', async () => {
   const [one, two] = await pair();
   await write(one, 'a', 'first');

@@ -375,6 +375,86 @@ onServer('redis', (server) => {
     expect(await textOf(second, 'a')).toBe('x');
   }, 60_000);
 
+  test('a Redis that is full keeps nothing old, and costs no write', async () => {
+    const config = { ...place(), redisEvictionEnabled: false };
+    const own = await startServer('redis', { args: ['--save', ''] });
+    onTestFinished(() => own.stop());
+    const url = { ...config, redisUrl: own.url() };
+    const engine = await engineOn(url);
+    const ids = Array.from({ length: 50 }, (_, at) => `a.${at}`);
+    await engine.submitMany(ids.map((id) => new SyncItem(id, 'old')));
+    await settled(engine);
+    const redis = createClient({ url: own.url(), RESP: 2 }).on('error', () => {});
+    await redis.connect();
+    await redis.configSet('maxmemory', '1');
+    const { failed } = await engine.submitMany(ids.map((id) => new SyncItem(id, 'new'.repeat(10))));
+    expect(failed).toBe(0);
+    await engine.flush();
+    expect(
+      (
+        await rejection(
+          engine.submit(new SyncItem('s', 'x'), { ...SubmitOptions.cache(CacheTtl.Hour), ack: 'stored' }),
+        )
+      ).code,
+    ).toBe('TIER_UNAVAILABLE');
+    const second = await afterRestart(engine, url);
+    expect((await second.getMany(ids)).map((item) => item?.text())).toEqual(ids.map(() => 'new'.repeat(10)));
+    await until(async () => (await second.healthCheck()).warnings.join().includes('of its maxmemory'));
+    await redis.configSet('maxmemory', '0');
+    redis.destroy();
+    await until(() => redisWell(second));
+    const third = await afterRestart(second, url);
+    expect((await third.getMany(ids)).map((item) => item?.text())).toEqual(ids.map(() => 'new'.repeat(10)));
+  }, 60_000);
+
+  test('a master that becomes a replica is not written to, and is used again when it is master', async () => {
+    const config = place();
+    const own = await startServer('redis', { args: ['--save', ''] });
+    onTestFinished(() => own.stop());
+    const engine = await engineOn({ ...config, redisUrl: own.url() });
+    await engine.submit(new SyncItem('a', 'old'), { ack: 'stored' });
+    await settled(engine);
+    const redis = createClient({ url: own.url(), RESP: 2 }).on('error', () => {});
+    await redis.connect();
+    onTestFinished(() => {
+      if (redis.isOpen) redis.destroy();
+    });
+    // Of nobody: it keeps what it has.
+    await redis.sendCommand(['REPLICAOF', '127.0.0.1', '1']);
+    await engine.submit(new SyncItem('a', 'new'), { ack: 'stored' });
+    for (let more = 0; more < 10; more++) {
+      await engine.submit(new SyncItem(`b.${more}`, 'x'), { ack: 'stored' });
+      expect(await textOf(engine, 'a')).toBe('new');
+    }
+    await until(async () => (await engine.healthCheck()).redis?.circuit === 'open');
+    expect((await engine.healthCheck()).warnings.join()).toMatch(/replica.*let redisUrl name the master/);
+    await redis.sendCommand(['REPLICAOF', 'NO', 'ONE']);
+    await until(() => redisWell(engine));
+    const next = await afterRestart(engine, { ...config, redisUrl: own.url() });
+    expect(await textOf(next, 'a')).toBe('new');
+  }, 60_000);
+
+  test('no secret of the URL is told by anything', async () => {
+    const config = place();
+    const own = await startServer('redis');
+    onTestFinished(() => own.stop());
+    const lines: string[] = [];
+    const write = (fields: object, message: string): void => {
+      lines.push(`${JSON.stringify(fields)} ${message}`);
+    };
+    const logger = { debug: write, info: write, warn: write, error: write };
+    const engine = new SyncEngine({ ...config, redisUrl: own.url(), redisTimeoutMs: 300 }, { logger });
+    onTestFinished(async () => void (await engine.shutdown()));
+    engine.on('error', (error) => lines.push(String(error), JSON.stringify(error)));
+    await engine.start();
+    await own.kill();
+    await engine.submit(new SyncItem('a', 'x'), { ack: 'stored' });
+    await until(async () => (await engine.healthCheck()).redis?.circuit === 'open');
+    lines.push(JSON.stringify(await engine.healthCheck()), JSON.stringify(engine.metrics()));
+    expect(lines.join('\n')).toContain('Redis');
+    expect(lines.join('\n')).not.toContain(own.password);
+  }, 60_000);
+
   test('with both away writes go to the log, and everything is there when both are back', async () => {
     const config = place();
     const own = await startServer('redis');

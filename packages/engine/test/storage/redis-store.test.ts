@@ -211,6 +211,21 @@ onServer('redis', (server) => {
       expect(await store.exists(GENERATION, ['a'])).toEqual([false]);
     });
 
+    test('a server whose clock was set is asked for the time again, and takes writes', async () => {
+      let skewMs = 0;
+      const clock = { now: () => 0, monotonic: () => systemPorts.clock.monotonic() + skewMs };
+      const store = new RedisStore(server().url(), `s${prefixes++}:`, { redisTimeoutMs: 3000 }, { clock });
+      onTestFinished(() => store.close());
+      await store.open({ archiveId: ARCHIVE, lost: () => {} });
+      await store.moveHead(undefined, { generation: GENERATION, position: 10, chain: CHAIN });
+      // As if the server's had gone a minute ahead.
+      skewMs = -60_000;
+      expect((await store.putMany(batch({ withinMs: 2000 }))).status).toBe('late');
+      // It has asked by itself: what is sent now stands behind that question.
+      await store.head();
+      expect((await store.putMany(batch({ withinMs: 2000 }))).status).toBe('done');
+    });
+
     test('the loss of the connection is told once, and what was under way rejects', async () => {
       const own = await ownServer();
       const store = storeOn(own.url());

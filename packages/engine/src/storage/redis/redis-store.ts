@@ -199,13 +199,20 @@ export class RedisStore implements CacheStore {
     for (const reply of replies) {
       const [status, at, digits] = reply as [number, Buffer, Buffer];
       position = Number(at.toString());
-      if (status !== 0) return { status: STATUSES[status] as 'moved' | 'late', position, outcomes: NONE };
+      if (status !== 0) return this.#refused(status, position);
       for (const digit of digits) outcomes[filled++] = digit - 48;
     }
     if (!ownConfirmation) return { status: 'done', position, outcomes };
     const reply = await this.#run(WRITE, keys, [...facts, confirms, '']);
     const [status, at] = reply as [number, Buffer];
-    return { status: STATUSES[status] as 'done', position: Number(at.toString()), outcomes };
+    if (status !== 0) return this.#refused(status, Number(at.toString()));
+    return { status: 'done', position: Number(at.toString()), outcomes };
+  }
+
+  #refused(status: number, position: number): CacheWritten {
+    // Its clock may have been set since it was last asked for the time.
+    if (STATUSES[status] === 'late') this.ping().catch(() => {});
+    return { status: STATUSES[status] as 'moved' | 'late', position, outcomes: NONE };
   }
 
   async exists(generation: string, ids: readonly string[]): Promise<boolean[]> {
