@@ -27,7 +27,10 @@ function check(broken) {
       ['-O2', '-w', '-DSAFETY', '-DCOLLAPSE', `-DMEMLIM=${MEMORY_MB}`, '-o', 'pan', 'pan.c'],
       options,
     );
-    const { stdout } = spawnSync(join(directory, 'pan'), ['-m1000000', '-n'], { ...options, maxBuffer: 2 ** 26 });
+    const { stdout } = spawnSync(join(directory, 'pan'), ['-m1000000', '-n'], {
+      ...options,
+      maxBuffer: 2 ** 26,
+    });
     const errors = Number(/errors: (\d+)/.exec(stdout)?.[1] ?? Number.NaN);
     const states = Number(/(\d+) states, stored/.exec(stdout)?.[1] ?? Number.NaN);
     const whole = !/max search depth too small|out of memory|Search not completed/.test(stdout);
