@@ -159,6 +159,19 @@ function shared(_kind: SqlKind, server: () => PrivateServer): void {
 
 function schema(kind: SqlKind, server: () => PrivateServer): void {
   describe('the tables', () => {
+    test('that are half made are made whole, and those that were filled are not', async () => {
+      const name = kind === 'postgres' ? "convert_to('schema', 'UTF8')" : "'schema'";
+      const place = freshArchive(server());
+      await (await opened(place)).close();
+      // Whoever made it died before the last line, or has not come to it yet.
+      await administer(place.url, `DELETE FROM sync_meta WHERE name = ${name}`);
+      const store = await opened(place);
+      await store.apply([revision()]);
+      await store.close();
+      await administer(place.url, `DELETE FROM sync_meta WHERE name = ${name}`);
+      expect((await rejection(place.open().open(CREATE))).code).toBe('SCHEMA');
+    });
+
     test('of a newer schema are refused untouched', async () => {
       const place = freshArchive(server());
       const store = await opened(place);

@@ -38,7 +38,7 @@ import { ArchiveQueries } from './archive-queries.js';
 import { ArchiveTransactions, headOf, readRoot } from './archive-transactions.js';
 import { sortedBytes } from './path-deltas.js';
 import type { SessionKind, SqlDriver, SqlSession } from './sql-driver.js';
-import { asNumber, asText, EMPTY_ROOT, LETTERS, META, ROOT, rootRow, TABLES } from './tables.js';
+import { asNumber, asText, EMPTY_ROOT, ITEMS, LETTERS, META, ROOT, rootRow, TABLES } from './tables.js';
 
 /** How a transaction is tried again that others were in the way of: it is short, and so are theirs. */
 const CONFLICT_RETRY = { initialDelayMs: 5, maxDelayMs: 200, factor: 2, maxRetries: 12, jitter: 1 };
@@ -215,6 +215,11 @@ export class ServerArchive implements ArchiveStore {
     const rows = await session.run(`SELECT name, value FROM ${META.name}`);
     if (rows.length === 0) return undefined;
     const facts = new Map(rows.map(([name, value]) => [asText(name), asText(value)]));
+    // It comes last. Without it another engine is making the archive, row by row, or died doing so.
+    if (!facts.has('schema')) {
+      const items = await session.run(`SELECT version FROM ${ITEMS.name} LIMIT 1`);
+      if (items.length === 0) return undefined;
+    }
     const schema = Number(facts.get('schema'));
     facts.delete('schema');
     const known = this.#driver.migrations.length;
