@@ -7,8 +7,9 @@ import type { Pool, PoolClient, QueryArrayConfig } from 'pg';
 import { SyncEngineError } from '../../base/errors.js';
 import type { Scheduler } from '../../ports/ports.js';
 import { portionsOf } from '../server/portions.js';
-import type { Column, Row, SessionKind, SqlDriver, SqlSession, Table, Value } from '../server/sql-driver.js';
+import type { Row, SessionKind, SqlDriver, SqlSession, Table, Value } from '../server/sql-driver.js';
 import { addressOf, type ServerAddress } from '../server/url.js';
+import { binaryArray } from './binary-array.js';
 
 const DEFAULT_PORT = 5432;
 /** Connections that are open at most: writers beside readers. */
@@ -16,10 +17,9 @@ const CONNECTIONS_MAX = 12;
 const KEYS_MAX = 1000;
 /** Of one statement. */
 const STATEMENT_BYTES = 8 * 1024 * 1024;
-/** What the server takes in one field, less what the rest of a row needs; what it answers has hex digits, two a byte. */
+/** A row is read as hex digits, and they have to fit into one string. */
 const ROW_BYTES_MAX = 256 * 1024 * 1024;
 const INT8 = 20;
-const BYTEA = 17;
 /** Serialization failure, deadlock, lock not available. */
 const CONFLICTS = new Set(['40001', '40P01', '55P03']);
 const DUPLICATE = '23505';
@@ -340,8 +340,8 @@ class PostgresSession implements SqlSession {
     const found: Row[] = [];
     for (let from = 0; from < keys.length; from += KEYS_MAX) {
       const sql = `${head} WHERE ${column} = ANY(?::bytea[]) ${tail}`;
-      const portion = arrayOf('bytes', keys.slice(from, from + KEYS_MAX));
-      for (const row of await this.#query(sql, [portion])) found.push(row);
+      const some = binaryArray('bytes', keys.slice(from, from + KEYS_MAX));
+      for (const row of await this.#query(sql, [some])) found.push(row);
     }
     return found;
   }
@@ -364,7 +364,7 @@ class PostgresSession implements SqlSession {
       await this.#query(
         sql,
         table.columns.map(({ type }, at) =>
-          arrayOf(
+          binaryArray(
             type,
             portion.map((row) => row[at] as Value),
           ),
@@ -373,42 +373,10 @@ class PostgresSession implements SqlSession {
     }
   }
 
-  async #query(sql: string, values: readonly unknown[]): Promise<Row[]> {
-    const query: QueryArrayConfig = { ...statementOf(sql), values: values as unknown[], rowMode: 'array' };
+  async #query(sql: string, values: readonly Value[]): Promise<Row[]> {
+    const query: QueryArrayConfig = { ...statementOf(sql), values: values as Value[], rowMode: 'array' };
     return (await this.#client.query(query)).rows as Row[];
   }
-}
-
-const ARRAY_HEAD_BYTES = 20;
-const TWO_32 = 2 ** 32;
-
-/**
- * One dimension without nulls, as the server reads it: dimensions, nulls, type, length, first index, then each value behind
- * its length. A buffer travels as it is, where a list of values becomes text with two hex digits a byte.
- */
-function arrayOf(type: Column['type'], values: readonly Value[]): Buffer {
-  let bytes = ARRAY_HEAD_BYTES;
-  for (const value of values) bytes += 4 + (type === 'bytes' ? (value as Buffer).length : 8);
-  const array = Buffer.allocUnsafe(bytes);
-  array.writeInt32BE(1, 0);
-  array.writeInt32BE(0, 4);
-  array.writeInt32BE(type === 'bytes' ? BYTEA : INT8, 8);
-  array.writeInt32BE(values.length, 12);
-  array.writeInt32BE(1, 16);
-  let at = ARRAY_HEAD_BYTES;
-  for (const value of values) {
-    if (type === 'bytes') {
-      array.writeInt32BE((value as Buffer).length, at);
-      array.set(value as Buffer, at + 4);
-      at += 4 + (value as Buffer).length;
-    } else {
-      array.writeInt32BE(8, at);
-      array.writeInt32BE(Math.floor((value as number) / TWO_32), at + 4);
-      array.writeInt32BE((value as number) | 0, at + 8);
-      at += 12;
-    }
-  }
-  return array;
 }
 
 function parserOf(
