@@ -195,6 +195,7 @@ export class MysqlDriver implements SqlDriver {
       );
       try {
         const result = await work(session);
+        await session.settled();
         await ask(connection, 'COMMIT');
         return result;
       } catch (error) {
@@ -212,7 +213,9 @@ export class MysqlDriver implements SqlDriver {
       const [row] = await session.run(`SELECT GET_LOCK(${name}, ${seconds})`);
       if (row?.[0] !== 1) throw new Error('another engine is making the tables');
       try {
-        return await work(session);
+        const result = await work(session);
+        await session.settled();
+        return result;
       } finally {
         await session.run(`SELECT RELEASE_LOCK(${name})`);
       }
@@ -349,6 +352,11 @@ export class MysqlDriver implements SqlDriver {
 class MysqlSession implements SqlSession {
   readonly #connection: PoolConnection;
   readonly #bytesMax: number;
+  /**
+   * The statement that was called last. The next one is sent when it has succeeded: a deadlock ends the transaction, and
+   * what this server is sent after it is kept for good.
+   */
+  #last: Promise<unknown> = Promise.resolve();
 
   constructor(connection: PoolConnection, bytesMax: number) {
     this.#connection = connection;
@@ -356,45 +364,70 @@ class MysqlSession implements SqlSession {
   }
 
   run(sql: string, values: readonly Value[] = []): Promise<readonly Row[]> {
-    return execute(this.#connection, sql, values);
+    return this.#next(() => execute(this.#connection, sql, values));
   }
 
   async among(head: string, column: string, keys: readonly Buffer[], tail = ''): Promise<Row[]> {
-    const found: Row[] = [];
-    const largest = LIST_SIZES.at(-1) as number;
-    for (let from = 0; from < keys.length; from += largest) {
-      const portion = keys.slice(from, from + largest);
-      const size = LIST_SIZES.find((one) => one >= portion.length) as number;
-      // The last key again and again: it is found once.
-      const values = [...portion, ...new Array<Buffer>(size - portion.length).fill(portion.at(-1) as Buffer)];
-      const sql = `${head} WHERE ${column} IN (${marks(size)}) ${tail}`;
-      for (const row of await execute(this.#connection, sql, values)) found.push(row);
-    }
-    return found;
+    const portions = listsOf(keys).map((keysOf) =>
+      this.run(`${head} WHERE ${column} IN (${marks(keysOf.length)}) ${tail}`, keysOf),
+    );
+    return (await Promise.all(portions)).flat();
   }
 
-  insert(table: Table, rows: readonly Row[]): Promise<void> {
-    return this.#write(table, rows, '');
+  insert(table: Table, rows: readonly Row[]): void {
+    this.#write(table, rows, '');
   }
 
-  replace(table: Table, rows: readonly Row[]): Promise<void> {
+  replace(table: Table, rows: readonly Row[]): void {
     const [, ...changing] = table.columns;
     const sets = changing.map(({ name }) => `${name} = VALUES(${name})`);
-    return this.#write(table, rows, ` ON DUPLICATE KEY UPDATE ${sets.join(', ')}`);
+    this.#write(table, rows, ` ON DUPLICATE KEY UPDATE ${sets.join(', ')}`);
   }
 
-  async #write(table: Table, rows: readonly Row[], tail: string): Promise<void> {
+  remove(table: Table, keys: readonly Buffer[]): void {
+    for (const some of listsOf(keys)) {
+      const sql = `DELETE FROM ${table.name} WHERE ${table.columns[0]?.name} IN (${marks(some.length)})`;
+      void this.run(sql, some);
+    }
+  }
+
+  /** Waits for everything that was called. */
+  async settled(): Promise<void> {
+    await this.#last;
+  }
+
+  #write(table: Table, rows: readonly Row[], tail: string): void {
     const names = table.columns.map(({ name }) => name).join(', ');
     const one = `(${marks(table.columns.length)})`;
     for (const portion of portionsOf(rows, this.#bytesMax)) {
       for (let from = 0; from < portion.length; ) {
         const size = ROW_SIZES.find((count) => count <= portion.length - from) as number;
         const sql = `INSERT INTO ${table.name} (${names}) VALUES ${new Array(size).fill(one).join(', ')}${tail}`;
-        await execute(this.#connection, sql, portion.slice(from, from + size).flat());
+        void this.run(sql, portion.slice(from, from + size).flat());
         from += size;
       }
     }
   }
+
+  #next<T>(run: () => Promise<T>): Promise<T> {
+    const next = this.#last.then(run);
+    // Whoever waits for it, or for what follows, is told.
+    next.catch(ignore);
+    this.#last = next;
+    return next;
+  }
+}
+
+/** Keys in lists of the sizes that are prepared. The last key stands there again and again: it is found once. */
+function listsOf(keys: readonly Buffer[]): Buffer[][] {
+  const lists: Buffer[][] = [];
+  const largest = LIST_SIZES.at(-1) as number;
+  for (let from = 0; from < keys.length; from += largest) {
+    const some = keys.slice(from, from + largest);
+    const size = LIST_SIZES.find((one) => one >= some.length) as number;
+    lists.push([...some, ...new Array<Buffer>(size - some.length).fill(some.at(-1) as Buffer)]);
+  }
+  return lists;
 }
 
 function marks(count: number): string {

@@ -3,7 +3,7 @@
  * array for each column, so that there is one statement for any number of rows.
  */
 import { Socket } from 'node:net';
-import type { Pool, PoolClient, QueryArrayConfig } from 'pg';
+import type { Client, ClientBase, ClientConfig, Pool, PoolClient, QueryArrayConfig } from 'pg';
 import { SyncEngineError } from '../../base/errors.js';
 import type { Scheduler } from '../../ports/ports.js';
 import { portionsOf } from '../server/portions.js';
@@ -127,7 +127,7 @@ export class PostgresDriver implements SqlDriver {
   readonly #config: PostgresDriverConfig;
   readonly #scheduler: Scheduler;
   #pool: Pool | undefined;
-  readonly #sockets = new Set<Socket>();
+  readonly #sockets = new Map<ClientBase, Socket>();
 
   /** @throws `CONFIG` for a URL that cannot be used. */
   constructor(url: string, config: PostgresDriverConfig, scheduler: Scheduler) {
@@ -144,6 +144,7 @@ export class PostgresDriver implements SqlDriver {
     const { sqlTimeoutMs } = this.#config;
     const half = Math.max(1, Math.floor(sqlTimeoutMs / 2));
     const pool = new pg.Pool({
+      Client: this.#clientOf(pg),
       host,
       port,
       user,
@@ -153,7 +154,8 @@ export class PostgresDriver implements SqlDriver {
       connectionTimeoutMillis: sqlTimeoutMs,
       application_name: 'sync-engine',
       keepAlive: true,
-      stream: () => this.#socket(),
+      // Statements are sent without waiting for the answers to those before.
+      pipeline: true,
       // All below what the engine waits for, so that a writer that stands still lets go of its locks.
       lock_timeout: half,
       idle_in_transaction_session_timeout: half,
@@ -172,24 +174,23 @@ export class PostgresDriver implements SqlDriver {
   }
 
   session<T>(kind: SessionKind, timeoutMs: number, work: (session: SqlSession) => Promise<T>): Promise<T> {
-    return this.#within(timeoutMs, async (client) => {
-      const session = new PostgresSession(client);
-      if (kind === 'read') return work(session);
+    return this.#within(timeoutMs, (client) => {
+      if (kind === 'read') return work(new PostgresSession(client));
       return inTransaction(
         client,
         kind === 'snapshot'
           ? 'BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY'
           : 'BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE',
-        () => work(session),
+        work,
       );
     });
   }
 
   exclusively<T>(timeoutMs: number, work: (session: SqlSession) => Promise<T>): Promise<T> {
     return this.#within(timeoutMs, (client) =>
-      inTransaction(client, 'BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE', async () => {
+      inTransaction(client, 'BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE', async (session) => {
         await client.query("SELECT pg_advisory_xact_lock(hashtext('sync-engine'), 0)");
-        return work(new PostgresSession(client));
+        return work(session);
       }),
     );
   }
@@ -240,16 +241,29 @@ export class PostgresDriver implements SqlDriver {
     const pool = this.#pool;
     this.#pool = undefined;
     // Not by asking the server: it may stand still, and an open connection would keep the process alive.
-    for (const socket of this.#sockets) socket.destroy();
+    for (const socket of this.#sockets.values()) socket.destroy();
     this.#sockets.clear();
     pool?.end().catch(() => {});
   }
 
-  #socket(): Socket {
-    const socket = new Socket();
-    this.#sockets.add(socket);
-    socket.on('close', () => this.#sockets.delete(socket));
-    return socket;
+  /** Clients whose sockets we know: a pipelined one that is told to end would wait for its answers first. */
+  #clientOf(pg: typeof import('pg')): typeof Client {
+    const sockets = this.#sockets;
+    const { password } = this.#address;
+    return class extends pg.Client {
+      constructor(config?: ClientConfig) {
+        const socket = new Socket();
+        // The pool hides the password from whoever copies its options.
+        super({ ...config, password, stream: () => socket } as ClientConfig);
+        sockets.set(this, socket);
+        socket.on('close', () => sockets.delete(this));
+      }
+    };
+  }
+
+  #drop(client: PoolClient): void {
+    this.#sockets.get(client)?.destroy();
+    client.release(true);
   }
 
   /** Gives `work` a connection. One that is late is ended: the statement would go on. */
@@ -263,7 +277,7 @@ export class PostgresDriver implements SqlDriver {
     });
     const timer = this.#scheduler.after(timeoutMs, () => {
       expired = true;
-      client?.release(true);
+      if (client !== undefined) this.#drop(client);
       fail(new Error(`no answer within ${timeoutMs} ms`));
     });
     const run = async (pool: Pool): Promise<T> => {
@@ -286,7 +300,10 @@ export class PostgresDriver implements SqlDriver {
         throw error;
       } finally {
         taken.removeListener('error', failed);
-        if (!expired) taken.release(broken !== undefined);
+        if (!expired) {
+          if (broken === undefined) taken.release();
+          else this.#drop(taken);
+        }
       }
     };
     try {
@@ -299,16 +316,27 @@ export class PostgresDriver implements SqlDriver {
   }
 }
 
-async function inTransaction<T>(client: PoolClient, begin: string, work: () => Promise<T>): Promise<T> {
-  await client.query(begin);
+async function inTransaction<T>(
+  client: PoolClient,
+  begin: string,
+  work: (session: SqlSession) => Promise<T>,
+): Promise<T> {
+  const session = new PostgresSession(client);
   try {
-    const result = await work();
-    await client.query('COMMIT');
+    // Its answer comes with the first one of the session. Were it refused alone, what is sent with it would be kept:
+    // locks that end at once, or a single statement whose failure is reported although it was done.
+    session.send(begin);
+    const result = await work(session);
+    const committed = client.query('COMMIT');
+    await session.settled();
+    // The server ends a transaction of which a statement failed, and calls that a success.
+    if ((await committed).command !== 'COMMIT') throw new Error('the transaction was rolled back');
     return result;
   } catch (error) {
     // Where that fails too, the connection is broken, and its end undoes the transaction.
     await client.query('ROLLBACK').catch(() => {});
-    throw error;
+    // What follows a failed statement fails because of it.
+    throw session.failure ?? error;
   }
 }
 
@@ -327,55 +355,95 @@ function statementOf(sql: string): { readonly name: string; readonly text: strin
 
 class PostgresSession implements SqlSession {
   readonly #client: PoolClient;
+  /** What nobody has waited for yet. */
+  #sent: Promise<unknown>[] = [];
+  /** Of the first statement that failed. */
+  failure: unknown;
 
   constructor(client: PoolClient) {
     this.#client = client;
   }
 
   run(sql: string, values: readonly Value[] = []): Promise<readonly Row[]> {
-    return this.#query(sql, values);
+    return this.#answer(this.#query(sql, values));
   }
 
   async among(head: string, column: string, keys: readonly Buffer[], tail = ''): Promise<Row[]> {
-    const found: Row[] = [];
-    for (let from = 0; from < keys.length; from += KEYS_MAX) {
-      const sql = `${head} WHERE ${column} = ANY(?::bytea[]) ${tail}`;
-      const some = binaryArray('bytes', keys.slice(from, from + KEYS_MAX));
-      for (const row of await this.#query(sql, [some])) found.push(row);
-    }
-    return found;
+    const sql = `${head} WHERE ${column} = ANY(?::bytea[]) ${tail}`;
+    const portions = this.#portions(keys).map((some) => this.#query(sql, [some]));
+    return (await this.#answer(Promise.all(portions))).flat();
   }
 
-  insert(table: Table, rows: readonly Row[]): Promise<void> {
-    return this.#write(table, rows, '');
+  insert(table: Table, rows: readonly Row[]): void {
+    this.#write(table, rows, '');
   }
 
-  replace(table: Table, rows: readonly Row[]): Promise<void> {
+  replace(table: Table, rows: readonly Row[]): void {
     const [key, ...changing] = table.columns.map(({ name }) => name);
     const sets = changing.map((name) => `${name} = excluded.${name}`);
-    return this.#write(table, rows, ` ON CONFLICT (${key}) DO UPDATE SET ${sets.join(', ')}`);
+    this.#write(table, rows, ` ON CONFLICT (${key}) DO UPDATE SET ${sets.join(', ')}`);
   }
 
-  async #write(table: Table, rows: readonly Row[], tail: string): Promise<void> {
+  remove(table: Table, keys: readonly Buffer[]): void {
+    const sql = `DELETE FROM ${table.name} WHERE ${table.columns[0]?.name} = ANY(?::bytea[])`;
+    for (const some of this.#portions(keys)) this.#later(this.#query(sql, [some]));
+  }
+
+  /** A statement of our own, whose answer is waited for with the next one. */
+  send(sql: string): void {
+    this.#later(this.#client.query(sql));
+  }
+
+  /** Waits for everything that was sent. */
+  async settled(): Promise<void> {
+    const sent = this.#sent;
+    this.#sent = [];
+    await Promise.all(sent);
+  }
+
+  #portions(keys: readonly Buffer[]): Buffer[] {
+    const portions: Buffer[] = [];
+    for (let from = 0; from < keys.length; from += KEYS_MAX)
+      portions.push(binaryArray('bytes', keys.slice(from, from + KEYS_MAX)));
+    return portions;
+  }
+
+  #write(table: Table, rows: readonly Row[], tail: string): void {
     const names = table.columns.map(({ name }) => name).join(', ');
     const arrays = table.columns.map(({ type }) => (type === 'bytes' ? '?::bytea[]' : '?::bigint[]'));
     const sql = `INSERT INTO ${table.name} (${names}) SELECT * FROM unnest(${arrays.join(', ')})${tail}`;
     for (const portion of portionsOf(rows, STATEMENT_BYTES)) {
-      await this.#query(
-        sql,
-        table.columns.map(({ type }, at) =>
-          binaryArray(
-            type,
-            portion.map((row) => row[at] as Value),
-          ),
+      const columns = table.columns.map(({ type }, at) =>
+        binaryArray(
+          type,
+          portion.map((row) => row[at] as Value),
         ),
       );
+      this.#later(this.#query(sql, columns));
     }
+  }
+
+  #later(sent: Promise<unknown>): void {
+    // Whoever waits next is told.
+    sent.catch(() => {});
+    this.#sent.push(sent);
+  }
+
+  /** The answer to a statement, where those before it succeeded too. */
+  async #answer<T>(sent: Promise<T>): Promise<T> {
+    this.#later(sent);
+    await this.settled();
+    return sent;
   }
 
   async #query(sql: string, values: readonly Value[]): Promise<Row[]> {
     const query: QueryArrayConfig = { ...statementOf(sql), values: values as Value[], rowMode: 'array' };
-    return (await this.#client.query(query)).rows as Row[];
+    try {
+      return (await this.#client.query(query)).rows as Row[];
+    } catch (error) {
+      this.failure ??= error;
+      throw error;
+    }
   }
 }
 

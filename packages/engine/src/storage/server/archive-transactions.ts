@@ -1,10 +1,12 @@
 /**
  * The archive's write transactions on a server. Several processes run them at once, so what is decided on is locked
  * first, by everybody in the same order: rows of items that are there, by id; new ones, by id; rows of paths that are
- * there; new ones; the row of the root. Who meets a lock in another order, or a new row that somebody else has just
- * made, is undone and runs again, whole.
+ * there; the row of the root, and only who has that makes rows of paths, or removes them. Who meets a lock in another
+ * order, or a new row that somebody else has just made, is undone and runs again, whole.
  *
- *   rows locked ─► horizon read ─► winners decided and written ─► paths locked ─► root locked ─► digests, change row, root
+ *   rows locked, horizon read ─► winners written, paths and root locked ─► digests, change row, root, commit
+ *
+ * Each of the three is sent at once where the driver can: all writers wait for the last two of each other.
  */
 
 import { step } from '../../base/steps.js';
@@ -113,9 +115,11 @@ export class ArchiveTransactions {
     step('archive.apply.begun');
     const flags = new Uint8Array(writes.length);
     const newer = new Map<number, number>();
-    const found = await this.#lockRows(session, writes);
-    // After the rows: a tombstone that is not among them any more went after the horizon had moved past it.
-    const [known] = await session.run(`SELECT horizon, high_version FROM ${ROOT.name} WHERE one = 1`);
+    const [found, [known]] = await Promise.all([
+      this.#lockRows(session, writes),
+      // After the rows: a tombstone that is not among them any more went after the horizon had moved past it.
+      session.run(`SELECT horizon, high_version FROM ${ROOT.name} WHERE one = 1`),
+    ]);
     const horizon = asNumber(known?.[0]);
     const changes = new Changes(this.#hasher !== undefined);
     const inserted: Row[] = [];
@@ -136,8 +140,8 @@ export class ArchiveTransactions {
       changes.note({ id, version, origin, kind }, row?.leaf ?? NO_LEAF, values[5] as Buffer, row ? 0 : 1);
     }
     const byId = (a: Row, b: Row): number => Buffer.compare(a[0] as Buffer, b[0] as Buffer);
-    if (inserted.length > 0) await session.insert(ITEMS, inserted.sort(byId));
-    if (replaced.length > 0) await session.replace(ITEMS, replaced.sort(byId));
+    if (inserted.length > 0) session.insert(ITEMS, inserted.sort(byId));
+    if (replaced.length > 0) session.replace(ITEMS, replaced.sort(byId));
     const head = await this.#finish(session, changes, highest, asNumber(known?.[1]));
     step('archive.apply.written');
     return { flags, newer, head, changed: changes.rows.length > 0 };
@@ -148,13 +152,13 @@ export class ArchiveTransactions {
     const { upTo, log, nowMs, expiryMs } = request;
     // With the root locked no other log can register a lower bound in between.
     const root = await lockRoot(session);
-    if (log !== undefined) await session.replace(LOGS, [[Buffer.from(log.logId), log.lowerBound, nowMs]]);
+    if (log !== undefined) session.replace(LOGS, [[Buffer.from(log.logId), log.lowerBound, nowMs]]);
     const bounds = await session.run(`SELECT lower_bound FROM ${LOGS.name} WHERE seen_ms >= ?`, [
       nowMs - expiryMs,
     ]);
     const target = Math.min(upTo, ...bounds.map((row) => asNumber(row[0])));
     if (target <= root.horizon) return root.horizon;
-    await writeRoot(session, { ...root, horizon: target });
+    writeRoot(session, { ...root, horizon: target });
     return target;
   }
 
@@ -193,7 +197,7 @@ export class ArchiveTransactions {
         } as const;
         changes.note(of, leaf, NO_LEAF, -1);
       }
-      if (gone.length > 0) await session.among(`DELETE FROM ${ITEMS.name}`, 'id', gone);
+      if (gone.length > 0) session.remove(ITEMS, gone);
     }
     const head = await this.#finish(session, changes, 0, 0);
     return { horizon, removed: gone.length, more: ids.length === limit, head };
@@ -244,23 +248,24 @@ export class ArchiveTransactions {
     highKnown: number,
   ): Promise<ChangeHead> {
     if (rows.length === 0 && highest <= highKnown) return headOf(await readRoot(session));
-    await paths?.lock(session);
-    const root = await lockRoot(session);
+    const locked = Promise.all([paths?.lock(session), lockRoot(session)]);
+    // Meanwhile.
+    const bytes = encodeChanges(rows);
+    const [, root] = await locked;
     const highVersion = Math.max(root.highVersion, highest);
     if (rows.length === 0) {
-      await writeRoot(session, { ...root, highVersion });
+      writeRoot(session, { ...root, highVersion });
       return headOf(root);
     }
     const figures = { ...root };
     await paths?.write(session, figures);
     const position = root.position + 1;
-    const bytes = encodeChanges(rows);
     const chain = nextChain(root.chain, position, bytes);
     const changes = root.changes + rows.length;
     let newest = 0;
     for (const change of rows) if (change.version > newest) newest = change.version;
-    await session.insert(CHANGES, [[position, chain, changes, newest, bytes]]);
-    await writeRoot(session, { ...figures, position, chain, changes, highVersion });
+    session.insert(CHANGES, [[position, chain, changes, newest, bytes]]);
+    writeRoot(session, { ...figures, position, chain, changes, highVersion });
     if (position % TRIM_EVERY === 0) await trim(session, changes, highVersion);
     return { position, chain: chain.toString('hex') };
   }
@@ -318,8 +323,8 @@ async function lockRoot(session: SqlSession): Promise<Root> {
   return rootOf(row);
 }
 
-async function writeRoot(session: SqlSession, root: Root): Promise<void> {
-  await session.replace(ROOT, [rootRow(root)]);
+function writeRoot(session: SqlSession, root: Root): void {
+  session.replace(ROOT, [rootRow(root)]);
 }
 
 export function headOf({ position, chain }: Root): ChangeHead {

@@ -1,9 +1,10 @@
 /**
  * What one transaction adds to the digests of paths, and how it gets there.
  *
- * Rows of paths are locked in byte order of their keys, those that are missing are made, then the row of the root is
- * locked. Only then is it asked which ids and paths share a segment: whoever makes or removes the other one of such a
- * pair has to lock the same parent, so by then his transaction has ended, and is seen.
+ * Rows of paths are locked in byte order of their keys, then the row of the root. Rows that are missing are made, and
+ * those that count nothing any more removed, only with the root locked. Only then is it asked which ids and paths share
+ * a segment: whoever makes or removes the other one of such a pair has to lock the same parent, so by then his
+ * transaction has ended, and is seen.
  */
 import { LaneSum } from '../../merkle/digest.js';
 import { cutKey, keysAbove } from '../../merkle/path.js';
@@ -48,7 +49,7 @@ export class PathDeltas {
     if (count < 0) this.#died.add(id);
   }
 
-  /** Locks the rows of all paths but the root's, and makes those that are missing. */
+  /** Locks the rows of all paths that are there, but the root's. */
   async lock(session: SqlSession): Promise<void> {
     const keys = [...this.#deltas.keys()].filter((key) => key !== '');
     if (keys.length === 0) return;
@@ -59,25 +60,26 @@ export class PathDeltas {
       'ORDER BY path FOR UPDATE',
     );
     for (const row of rows) this.#paths.set(asText(row[0]), { before: true, figures: figuresOf(row) });
-    const missing = keys.filter((key) => !this.#paths.has(key));
-    for (const key of missing) this.#paths.set(key, { before: false, figures: noFigures() });
-    const made = sortedBytes(missing).map((key) => pathRow(key.toString(), noFigures()));
-    if (made.length > 0) await session.insert(PATHS, made);
+    for (const key of keys) {
+      if (!this.#paths.has(key)) this.#paths.set(key, { before: false, figures: noFigures() });
+    }
   }
 
   /** Writes what was noted. @param root The root's figures, whose row is locked; they are changed. */
   async write(session: SqlSession, root: PathFigures): Promise<void> {
     for (const [key, delta] of this.#deltas) add(this.#figures(key, root), delta);
     await this.#countChildren(session, root);
+    const made: Row[] = [];
     const kept: Row[] = [];
     const gone: Buffer[] = [];
     for (const key of sortedBytes([...this.#paths.keys()])) {
-      const { figures } = this.#paths.get(key.toString()) as PathState;
-      if (figures.count > 0) kept.push(pathRow(key.toString(), figures));
-      else gone.push(key);
+      const { before, figures } = this.#paths.get(key.toString()) as PathState;
+      if (figures.count > 0) (before ? kept : made).push(pathRow(key.toString(), figures));
+      else if (before) gone.push(key);
     }
-    if (kept.length > 0) await session.replace(PATHS, kept);
-    if (gone.length > 0) await session.among(`DELETE FROM ${PATHS.name}`, 'path', gone);
+    if (made.length > 0) session.insert(PATHS, made);
+    if (kept.length > 0) session.replace(PATHS, kept);
+    if (gone.length > 0) session.remove(PATHS, gone);
   }
 
   /** Paths that appear or go, and segments that become, or stop being, both an id and a path. */
@@ -91,7 +93,7 @@ export class PathDeltas {
     }
     if (segments.size === 0) return;
     const others = [...segments].filter((id) => !this.#born.has(id) && !this.#died.has(id));
-    const items = await this.#present(session, ITEMS.name, 'id', others);
+    const itemsFound = this.#present(session, ITEMS.name, 'id', others);
     const unknown: string[] = [];
     for (const id of segments) {
       const key = `${id}.`;
@@ -101,7 +103,10 @@ export class PathDeltas {
       const above = parent === '' ? root : this.#paths.get(parent)?.figures;
       if (above !== undefined && above.subtrees > 0) unknown.push(key);
     }
-    const paths = await this.#present(session, PATHS.name, 'path', unknown);
+    const [items, paths] = await Promise.all([
+      itemsFound,
+      this.#present(session, PATHS.name, 'path', unknown),
+    ]);
     for (const id of segments) {
       const key = `${id}.`;
       const state = this.#paths.get(key);

@@ -177,12 +177,12 @@ export class ServerArchive implements ArchiveStore {
       Buffer.from(reason),
       setAsideAtMs,
     ]);
-    return this.#transaction((_transactions, session) => session.replace(LETTERS, rows));
+    return this.#transaction(async (_transactions, session) => session.replace(LETTERS, rows));
   }
 
   dropLetters(ids: readonly string[]): Promise<void> {
     return this.#transaction(async (_transactions, session) => {
-      await session.among(`DELETE FROM ${LETTERS.name}`, 'id', sortedBytes(ids));
+      session.remove(LETTERS, sortedBytes(ids));
     });
   }
 
@@ -256,11 +256,11 @@ export class ServerArchive implements ArchiveStore {
       for (const statements of this.#driver.migrations) {
         for (const statement of statements) await session.run(statement);
       }
-      await session.replace(ROOT, [rootRow(EMPTY_ROOT)]);
+      session.replace(ROOT, [rootRow(EMPTY_ROOT)]);
       const meta = newMeta(options, this.#fresh);
       const facts = [...meta, ['schema', String(this.#driver.migrations.length)]];
       // Last: with it the archive is there.
-      await session.replace(
+      session.replace(
         META,
         facts.map(([name, value]) => [Buffer.from(name as string), Buffer.from(value as string)]),
       );
@@ -275,7 +275,7 @@ export class ServerArchive implements ArchiveStore {
         for (const statement of statements) await session.run(statement);
       }
       const schema = String(this.#driver.migrations.length);
-      await session.replace(META, [[Buffer.from('schema'), Buffer.from(schema)]]);
+      session.replace(META, [[Buffer.from('schema'), Buffer.from(schema)]]);
       return facts;
     });
   }

@@ -19,15 +19,24 @@ export interface Table {
   readonly columns: readonly Column[];
 }
 
-/** One connection, for the time of one transaction or one read. */
+/**
+ * One connection, for the time of one transaction or one read.
+ *
+ * Statements run in the order of the calls, and nobody needs to wait for one before the next is called: within a
+ * transaction a statement takes effect only where those before it did, and the transaction is committed only where all
+ * of them did. So what waits for no answer (`insert`, `replace`, `remove`) travels with what follows, the commit
+ * included; its failure is told by whatever is awaited next.
+ */
 export interface SqlSession {
   run(sql: string, values?: readonly Value[]): Promise<readonly Row[]>;
   /** `head WHERE column IN (keys) tail`, in portions; the rows of all of them. */
   among(head: string, column: string, keys: readonly Buffer[], tail?: string): Promise<Row[]>;
   /** Rows with new keys. A key that is there already is a conflict (`isConflict`). */
-  insert(table: Table, rows: readonly Row[]): Promise<void>;
+  insert(table: Table, rows: readonly Row[]): void;
   /** Rows in the place of those with the same keys. */
-  replace(table: Table, rows: readonly Row[]): Promise<void>;
+  replace(table: Table, rows: readonly Row[]): void;
+  /** Rows with these keys go. */
+  remove(table: Table, keys: readonly Buffer[]): void;
 }
 
 /**
