@@ -1,4 +1,5 @@
 /** Engines with a real Redis between memory and SQL: what it holds, and what it may not make of an answer. */
+import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { createClient } from 'redis';
 import { expect, onTestFinished, test } from 'vitest';
@@ -269,6 +270,40 @@ onServer('redis', (server) => {
     const found = await third.getMany(ids);
     expect(found.map((item) => item?.text())).toEqual(ids.map((_, at) => (at % 3 === 0 ? 'new' : 'old')));
     expect(calls(third, 'redis', 'read')).toBeGreaterThan(0);
+  }, 60_000);
+
+  test('while Redis loads its data SQL answers, and afterwards it is believed no more than its position', async () => {
+    const config = place();
+    const own = await startServer('redis', { args: ['--save', ''] });
+    onTestFinished(() => own.stop());
+    const first = await engineOn({ ...config, redisUrl: own.url() });
+    const ids = Array.from({ length: 300 }, (_, at) => `a.${at}`);
+    // Large enough for Redis to look after its clients between two of them.
+    const old = randomBytes(1024).toString('hex');
+    await first.submitMany(ids.map((id) => new SyncItem(id, old)));
+    await settled(first);
+    const redis = createClient({ url: own.url(), RESP: 2 }).on('error', () => {});
+    await redis.connect();
+    await redis.sendCommand(['SAVE']);
+    redis.destroy();
+    const engine = await afterRestart(first, { ...config, redisUrl: own.url() });
+    await own.kill();
+    // It takes connections at once, and some seconds for its 300 keys.
+    const slow = ['--key-load-delay', '15000', '--loading-process-events-interval-bytes', '1024'];
+    const back = own.restart(['--save', '', ...slow]);
+    await until(async () => (await engine.healthCheck()).redis?.lastError?.includes('LOADING'));
+    await engine.submit(new SyncItem('a.0', 'new'), { ack: 'stored' });
+    expect(await textOf(engine, 'a.0')).toBe('new');
+    expect(await textOf(engine, 'a.1')).toBe(old);
+    expect((await engine.healthCheck()).redis?.circuit).not.toBe('closed');
+    expect(own.log.match(/Ready to accept connections/g)).toHaveLength(1);
+    await back;
+    await until(() => redisWell(engine));
+    const next = await afterRestart(engine, { ...config, redisUrl: own.url() });
+    expect((await next.getMany(ids)).map((item) => item?.text())).toEqual(
+      ids.map((_, at) => (at === 0 ? 'new' : old)),
+    );
+    expect(calls(next, 'redis', 'read')).toBeGreaterThan(0);
   }, 60_000);
 
   test('a Redis that comes back empty is filled anew', async () => {
