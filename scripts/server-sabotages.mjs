@@ -54,4 +54,20 @@ export const SERVER_SABOTAGES = [
     replace: "if (operation === 'ping' && this.#driver.isRefusalOfRow(error))",
     tests: ARCHIVES,
   },
+  {
+    name: 'cut-commit-unowned',
+    guarantee: 'G12: every promise has an owner',
+    file: 'packages/engine/src/storage/postgres/postgres-driver.ts',
+    find: 'committed.catch(() => {});',
+    replace: '',
+    tests: ['packages/engine/test/storage/sql-drivers.test.ts'],
+  },
+  {
+    name: 'half-made-archive-refused',
+    guarantee: 'engines that start at once make one archive',
+    file: `${SERVER}/server-archive.ts`,
+    find: "if (!facts.has('schema')) {",
+    replace: 'if (facts.size === 0) {',
+    tests: ARCHIVES,
+  },
 ];

@@ -125,6 +125,40 @@ for (const kind of SQL_KINDS) {
       expect(await all(driver)).toEqual([thing('a', 1), thing('b', 1), thing(made, 1)]);
     });
 
+    // The engine's host would have died of it: the commit was already on its way, and nobody had waited for it yet.
+    test('a connection that is cut before the commit is answered fails the transaction, and nothing else', async () => {
+      const unhandled: unknown[] = [];
+      const hear = (reason: unknown): void => void unhandled.push(reason);
+      process.on('unhandledRejection', hear);
+      onTestFinished(() => void process.off('unhandledRejection', hear));
+      const driver = await withThings(kind, server());
+      await driver.session('write', MS, async (session) => session.insert(THINGS, [thing('a', 1)]));
+      const other = await driver.session('write', MS, async (holder) => {
+        await holder.run('SELECT id FROM things FOR UPDATE');
+        let cut: Promise<unknown> | undefined;
+        const failed = rejection(
+          driver.session('write', MS, async (session) => {
+            const [row] = await session.run(
+              kind === 'postgres' ? 'SELECT pg_backend_pid()' : 'SELECT CONNECTION_ID()',
+            );
+            const kill =
+              kind === 'postgres' ? `SELECT pg_terminate_backend(${row?.[0]})` : `KILL ${row?.[0]}`;
+            // When everything below has been sent, and waits for the holder's lock.
+            cut = new Promise((resolve) => setImmediate(resolve)).then(() =>
+              driver.session('read', MS, (another) => another.run(kill)),
+            );
+            session.replace(THINGS, [thing('a', 2)]);
+          }),
+        );
+        const error = await failed;
+        await cut;
+        return error;
+      });
+      expect(other).toBeInstanceOf(Error);
+      expect(await all(driver)).toEqual([thing('a', 1)]);
+      expect(unhandled).toEqual([]);
+    });
+
     test('numbers and bytes come back as they went', async () => {
       const driver = await withThings(kind, server());
       const numbers = [0, 1, -1, 2 ** 31, -(2 ** 31) - 1, 2 ** 32, -(2 ** 32), Number.MAX_SAFE_INTEGER];

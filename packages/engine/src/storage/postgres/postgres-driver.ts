@@ -328,6 +328,8 @@ async function inTransaction<T>(
     session.send(begin);
     const result = await work(session);
     const committed = client.query('COMMIT');
+    // A connection that breaks now fails what was sent before too, and that is waited for first.
+    committed.catch(() => {});
     await session.settled();
     // The server ends a transaction of which a statement failed, and calls that a success.
     if ((await committed).command !== 'COMMIT') throw new Error('the transaction was rolled back');
