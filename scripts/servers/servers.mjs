@@ -190,7 +190,8 @@ export class PrivateServer {
         `--pid-file=${join(this.directory, 'pid')}`,
         `--init-file=${join(this.directory, 'init.sql')}`,
         '--innodb-buffer-pool-size=128M',
-        '--innodb-log-file-size=256M',
+        // MySQL has it no more, and finds its own size.
+        '--loose-innodb-log-file-size=256M',
         '--skip-name-resolve',
         ...args,
       ];

@@ -6,7 +6,15 @@ import type { Pool, PoolConnection } from 'mysql2';
 import { SyncEngineError } from '../../base/errors.js';
 import type { Scheduler } from '../../ports/ports.js';
 import { portionsOf } from '../server/portions.js';
-import type { Row, SessionKind, SqlDriver, SqlSession, Table, Value } from '../server/sql-driver.js';
+import type {
+  Row,
+  SchemaStep,
+  SessionKind,
+  SqlDriver,
+  SqlSession,
+  Table,
+  Value,
+} from '../server/sql-driver.js';
 import { addressOf, type ServerAddress } from '../server/url.js';
 
 const DEFAULT_PORT = 3306;
@@ -36,7 +44,7 @@ const ADVICE: Readonly<Record<number, string>> = {
   1047: 'The node is not part of a cluster that may write: it is tried again.',
 };
 
-const MIGRATIONS: readonly (readonly string[])[] = [
+const MIGRATIONS: readonly (readonly SchemaStep[])[] = [
   [
     `CREATE TABLE IF NOT EXISTS sync_items (
       id VARBINARY(1024) NOT NULL,
@@ -116,7 +124,7 @@ const MIGRATIONS: readonly (readonly string[])[] = [
         FROM sync_items WHERE deleted = 0 AND content_type = 'json'`,
   ],
   // Life of the copy in Redis, 0 for none, -1 for the default.
-  ['ALTER TABLE sync_items ADD COLUMN /*M! IF NOT EXISTS */ redis_ttl_ms BIGINT NOT NULL DEFAULT -1'],
+  [{ table: 'sync_items', column: 'redis_ttl_ms', type: 'BIGINT NOT NULL DEFAULT -1' }],
 ];
 
 export interface MysqlDriverConfig {

@@ -7,7 +7,15 @@ import type { Client, ClientBase, ClientConfig, Pool, PoolClient, QueryArrayConf
 import { SyncEngineError } from '../../base/errors.js';
 import type { Scheduler } from '../../ports/ports.js';
 import { portionsOf } from '../server/portions.js';
-import type { Row, SessionKind, SqlDriver, SqlSession, Table, Value } from '../server/sql-driver.js';
+import type {
+  Row,
+  SchemaStep,
+  SessionKind,
+  SqlDriver,
+  SqlSession,
+  Table,
+  Value,
+} from '../server/sql-driver.js';
 import { addressOf, type ServerAddress } from '../server/url.js';
 import { binaryArray } from './binary-array.js';
 
@@ -35,7 +43,7 @@ const ADVICE: readonly (readonly [RegExp, string])[] = [
   [/^53100/, "The server's disk is full: make room."],
 ];
 
-const MIGRATIONS: readonly (readonly string[])[] = [
+const MIGRATIONS: readonly (readonly SchemaStep[])[] = [
   [
     `CREATE TABLE IF NOT EXISTS sync_items (
       id BYTEA PRIMARY KEY,
@@ -112,7 +120,7 @@ const MIGRATIONS: readonly (readonly string[])[] = [
         FROM sync_items WHERE deleted = 0 AND content_type = '\\x6a736f6e'`,
   ],
   // Life of the copy in Redis, 0 for none, -1 for the default.
-  ['ALTER TABLE sync_items ADD COLUMN IF NOT EXISTS redis_ttl_ms BIGINT NOT NULL DEFAULT -1'],
+  [{ table: 'sync_items', column: 'redis_ttl_ms', type: 'BIGINT NOT NULL DEFAULT -1' }],
 ];
 
 export interface PostgresDriverConfig {

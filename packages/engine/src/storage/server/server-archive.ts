@@ -253,9 +253,7 @@ export class ServerArchive implements ArchiveStore {
     return this.#driver.exclusively(this.#config.sqlTimeoutMs, async (session) => {
       const made = await this.#meta(session);
       if (made !== undefined) return made;
-      for (const statements of this.#driver.migrations) {
-        for (const statement of statements) await session.run(statement);
-      }
+      await this.#changeSchema(session, 0);
       session.replace(ROOT, [rootRow(EMPTY_ROOT)]);
       const meta = newMeta(options, this.#fresh);
       const facts = [...meta, ['schema', String(this.#driver.migrations.length)]];
@@ -271,13 +269,23 @@ export class ServerArchive implements ArchiveStore {
 
   #migrate(from: number, facts: Meta): Promise<Meta> {
     return this.#driver.exclusively(this.#config.sqlTimeoutMs, async (session) => {
-      for (const statements of this.#driver.migrations.slice(from)) {
-        for (const statement of statements) await session.run(statement);
-      }
+      await this.#changeSchema(session, from);
       const schema = String(this.#driver.migrations.length);
       session.replace(META, [[Buffer.from('schema'), Buffer.from(schema)]]);
       return facts;
     });
+  }
+
+  /** Whatever of it an engine that died had done already. */
+  async #changeSchema(session: SqlSession, from: number): Promise<void> {
+    for (const change of this.#driver.migrations.slice(from).flat()) {
+      if (typeof change === 'string') await session.run(change);
+      else {
+        const { table, column, type } = change;
+        const there = await this.#driver.columnsOf(session, table);
+        if (!there.includes(column)) await session.run(`ALTER TABLE ${table} ADD COLUMN ${column} ${type}`);
+      }
+    }
   }
 
   /** @throws `SCHEMA` where somebody changed the tables. */

@@ -40,6 +40,12 @@ export interface SqlSession {
 }
 
 /**
+ * A part of a migration that is harmless where it was done before: a statement that is, or a column to be added. MySQL
+ * has no way to add one only if it is missing.
+ */
+export type SchemaStep = string | { readonly table: string; readonly column: string; readonly type: string };
+
+/**
  * `write`: read committed. `snapshot`: one consistent view, read-only. `read`: single statements, each a view of its own.
  */
 export type SessionKind = 'write' | 'snapshot' | 'read';
@@ -55,8 +61,8 @@ export interface SqlDriver {
   session<T>(kind: SessionKind, timeoutMs: number, work: (session: SqlSession) => Promise<T>): Promise<T>;
   /** One process at a time, for the time of `work`. */
   exclusively<T>(timeoutMs: number, work: (session: SqlSession) => Promise<T>): Promise<T>;
-  /** Statements that make the tables of one schema version, each harmless where it was done before. */
-  readonly migrations: readonly (readonly string[])[];
+  /** What makes the tables of each schema version. */
+  readonly migrations: readonly (readonly SchemaStep[])[];
   /** Names of the columns that a table has; empty where there is no such table. */
   columnsOf(session: SqlSession, table: string): Promise<string[]>;
   /** Settings that lose what was committed, one sentence each. */
