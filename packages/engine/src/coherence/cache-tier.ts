@@ -25,6 +25,7 @@ import {
   type ChangePage,
 } from '../storage/archive-store.js';
 import {
+  archiveDigits,
   type CacheHead,
   type CachePut,
   PUT_NEWER_THERE,
@@ -49,8 +50,6 @@ const REPAIRED_AT_ONCE = 1000;
 const IDLE_MS = 5000;
 /** Without a confirmation for so long, what was confirmed is looked up anew. */
 const STUCK_TIMEOUTS = 5;
-/** Digits of a generation that say which archive it belongs to. */
-const ARCHIVE_DIGITS = 6;
 const GENERATION_DIGITS = 16;
 const NO_CHAIN = '0'.repeat(64);
 
@@ -293,9 +292,15 @@ export class CacheTier {
   putOnly(revision: Revision, ttlMs: number): Promise<CacheOnlyFate> {
     if (this.#bytesUnderWay > BYTES_UNDER_WAY_MAX) return Promise.reject(tooSlow(revision.id));
     return new Promise((resolve, reject) => {
-      if (this.#onlyPuts.length === 0) this.#parts.scheduler.soon(() => void this.#sendOnly());
-      this.#onlyPuts.push({ revision, kind: 'only', ttlMs, resolve, reject });
+      this.#queueOnly({ revision, kind: 'only', ttlMs, resolve, reject });
     });
+  }
+
+  /** Without SQL: memory took a write of its own, so that what Redis has of the id is over. */
+  supersede({ id, version, origin }: Revision): void {
+    if (!this.synced || this.#bytesUnderWay > BYTES_UNDER_WAY_MAX) return;
+    const { revision, ttlMs } = markOf({ id, version, origin, deleted: true });
+    this.#queueOnly({ revision, kind: 'marker', ttlMs, resolve: ignored, reject: ignored });
   }
 
   /** Whether Redis has a value of the id. */
@@ -439,8 +444,8 @@ export class CacheTier {
 
   #newHead({ position, chain }: ChangeHead): CacheHead {
     const random = Buffer.from(this.#parts.random.bytes(GENERATION_DIGITS / 2)).toString('hex');
-    const archive = (this.#archiveId ?? '').slice(0, ARCHIVE_DIGITS).padEnd(ARCHIVE_DIGITS, '0');
-    return { generation: archive + random.slice(ARCHIVE_DIGITS), position, chain };
+    const archive = archiveDigits(this.#archiveId ?? '');
+    return { generation: archive + random.slice(archive.length), position, chain };
   }
 
   /** Whether these writes can be sent now. */
@@ -488,6 +493,11 @@ export class CacheTier {
       // The guard has taken note.
     }
     return false;
+  }
+
+  #queueOnly(put: OnlyPut): void {
+    if (this.#onlyPuts.length === 0) this.#parts.scheduler.soon(() => void this.#sendOnly());
+    this.#onlyPuts.push(put);
   }
 
   async #sendOnly(): Promise<void> {
@@ -593,6 +603,8 @@ export class CacheTier {
     return this.#parts.clock.monotonic();
   }
 }
+
+function ignored(): void {}
 
 function bytesOf(writes: readonly Revision[]): number {
   let bytes = 0;

@@ -9,6 +9,8 @@ import type { Revision } from '../item/revision.js';
 
 /** Ids that stand here at most, some 10 MB. Beyond that nothing is known until Redis has caught up. */
 const UNCONFIRMED_MAX = 50_000;
+/** Ids of all positions together, where one that changes often counts each time; some 10 MB as well. */
+const LISTED_MAX = 200_000;
 
 export interface UnconfirmedChange {
   readonly id: string;
@@ -22,9 +24,10 @@ interface Newest extends UnconfirmedChange {
 }
 
 interface Position {
-  readonly chain: string;
-  readonly sinceMs: number;
-  readonly ids: readonly string[];
+  /** `undefined`: what is known of it is not the whole. */
+  chain: string | undefined;
+  sinceMs: number;
+  readonly ids: string[];
   /** Its writes are on their way to Redis, or arrived there and wait for an earlier position. */
   underWay: boolean;
 }
@@ -41,6 +44,8 @@ export class UnconfirmedChanges {
   #newest = 0;
   readonly #ids = new Map<string, Newest>();
   readonly #positions = new Map<number, Position>();
+  /** Ids of all positions. */
+  #listed = 0;
 
   /** Below it nothing is known. */
   get floor(): number {
@@ -58,6 +63,7 @@ export class UnconfirmedChanges {
     this.#newest = Math.max(this.#newest, position);
     this.#ids.clear();
     this.#positions.clear();
+    this.#listed = 0;
   }
 
   /** Everything above `position` stands here from now on: what lay between was added. */
@@ -78,10 +84,24 @@ export class UnconfirmedChanges {
     underWay: boolean | undefined,
   ): boolean {
     this.#newest = Math.max(this.#newest, position);
-    const ids: string[] = [];
+    let one = this.#positions.get(position);
+    if (one === undefined) {
+      one = { chain, sinceMs: nowMs, ids: [], underWay: underWay === true };
+      this.#positions.set(position, one);
+    } else {
+      if (one.chain === undefined && chain !== undefined) {
+        one.chain = chain;
+        one.sinceMs = nowMs;
+      }
+      one.underWay = underWay ?? one.underWay;
+    }
     for (const change of changes) {
-      ids.push(change.id);
       const known = this.#ids.get(change.id);
+      // A position whose changes are told twice lists them once.
+      if (known?.position !== position) {
+        one.ids.push(change.id);
+        this.#listed++;
+      }
       if (known === undefined || isNewer(change, known)) {
         // Not the whole of it: a write has its content.
         const { id, version, origin, deleted } = change;
@@ -89,11 +109,7 @@ export class UnconfirmedChanges {
         this.#ids.set(id, { id, version, origin, deleted, position: last });
       } else known.position = Math.max(position, known.position);
     }
-    const before = this.#positions.get(position);
-    if (chain !== undefined && before === undefined)
-      this.#positions.set(position, { chain, sinceMs: nowMs, ids, underWay: underWay === true });
-    else if (before !== undefined) before.underWay = underWay ?? before.underWay;
-    if (this.#ids.size <= UNCONFIRMED_MAX) return true;
+    if (this.#ids.size <= UNCONFIRMED_MAX && this.#listed <= LISTED_MAX) return true;
     this.reset(this.#newest);
     return false;
   }
@@ -105,13 +121,12 @@ export class UnconfirmedChanges {
     for (const [at, { ids }] of this.#positions) {
       if (at > position) continue;
       this.#positions.delete(at);
+      this.#listed -= ids.length;
       for (const id of ids) {
         const newest = this.#ids.get(id);
         if (newest !== undefined && newest.position <= position) this.#ids.delete(id);
       }
     }
-    if (this.#positions.size > 0) return;
-    for (const [id, newest] of this.#ids) if (newest.position <= position) this.#ids.delete(id);
   }
 
   /** Whether the writes of a position are on their way, or have arrived. */
@@ -132,7 +147,7 @@ export class UnconfirmedChanges {
     let count = 0;
     for (const position of [...this.#positions.keys()].sort((a, b) => a - b)) {
       const one = this.#positions.get(position) as Position;
-      if (one.underWay || one.sinceMs > sinceMs) continue;
+      if (one.chain === undefined || one.underWay || one.sinceMs > sinceMs) continue;
       const changes = one.ids.map((id) => this.#ids.get(id)).filter((change) => change !== undefined);
       found.push({ position, chain: one.chain, changes });
       count += changes.length;

@@ -281,6 +281,7 @@ export class WritePath {
     if (spilled) flusher?.replacedSpilled(entry);
     if (archive === undefined || flusher === undefined) {
       memory.settle(entry);
+      this.#parts.cache?.supersede(revision);
       return { id, version, ack: 'memory' };
     }
     let waiter: AckWaiter | undefined;

@@ -25,6 +25,14 @@ export interface CacheHead {
   readonly chain: string;
 }
 
+/** Digits of a generation that say which archive it belongs to. */
+const ARCHIVE_DIGITS = 6;
+
+/** With these every generation of an archive begins; of zeros where there is no archive. */
+export function archiveDigits(archiveId: string): string {
+  return archiveId.slice(0, ARCHIVE_DIGITS).padEnd(ARCHIVE_DIGITS, '0');
+}
+
 /** What an opened cache tells of itself. */
 export interface CacheInfo {
   /** Facts an operator should know: settings that weaken a promise, one sentence each. */

@@ -84,3 +84,38 @@ test('too many ids are said to be too many, and nothing below the newest positio
   expect(changes.size).toBe(0);
   expect(changes.floor).toBe(13);
 });
+
+test('what lost at a position leaves with it, although later positions always stand', () => {
+  const changes = unconfirmed();
+  for (let position = 11; position < 100; position++) {
+    changes.add(position, undefined, [change(`lost.${position}`, 1)], 0, undefined);
+    changes.add(position, 'aa', [change(`won.${position}`, 1)], 0, true);
+    changes.confirmed(position - 1);
+  }
+  expect(changes.size).toBe(2);
+});
+
+test('a few ids that change again and again are too many as well', () => {
+  const changes = unconfirmed();
+  const hot = Array.from({ length: 1000 }, (_, at) => `hot.${at}`);
+  let position = 10;
+  const added = (): boolean => {
+    position++;
+    return changes.add(
+      position,
+      'aa',
+      hot.map((id) => change(id, position)),
+      0,
+      false,
+    );
+  };
+  for (let round = 0; round < 200; round++) expect(added()).toBe(true);
+  expect(added()).toBe(false);
+  expect(changes.size).toBe(0);
+  expect(changes.floor).toBe(position);
+  // Confirmed ones make room again.
+  for (let round = 0; round < 400; round++) {
+    expect(added()).toBe(true);
+    changes.confirmed(position);
+  }
+});

@@ -221,6 +221,26 @@ onServer('redis', (server) => {
     expect((await next.get('s.1'))?.state).toBe('seen');
   });
 
+  test('without SQL a delete and a write of memory end what Redis has, for every engine', async () => {
+    const redisPrefix = `t${prefixes++}:`;
+    const one = await engineOn({ redisPrefix });
+    const other = await engineOn({ redisPrefix, coherenceLeaseMs: 50 });
+    const cached = { ...SubmitOptions.cache(CacheTtl.Hour), ack: 'stored' } as const;
+    for (const id of ['deleted', 'written']) {
+      await one.submit(new SyncItem(id, 'old'), cached);
+      expect(await textOf(other, id)).toBe('old');
+    }
+    await one.delete('deleted');
+    await one.submit(new SyncItem('written', 'new'));
+    expect(await textOf(one, 'deleted')).toBeUndefined();
+    expect(await textOf(one, 'written')).toBe('new');
+    await until(async () => (await textOf(other, 'deleted')) === undefined);
+    await until(async () => (await textOf(other, 'written')) === undefined);
+    // A later one is newer than what ended it.
+    await other.submit(new SyncItem('deleted', 'back'), cached);
+    expect(await textOf(await engineOn({ redisPrefix }), 'deleted')).toBe('back');
+  });
+
   test('a Redis that comes back older than SQL serves nothing old', async () => {
     const config = place();
     const own = await startServer('redis');

@@ -93,6 +93,25 @@ onServer('redis', (server) => {
       expect(entries).toEqual([]);
     });
 
+    test('its own values are known as such under a prefix that is not ASCII', async () => {
+      const store = await opened(server().url(), `größe${prefixes++}:`);
+      await store.putMany(batch());
+      const { entries } = await store.sample(undefined, 1000);
+      expect(entries.map(({ unreachable }) => unreachable)).toEqual([false]);
+    });
+
+    test('without an archive, values of those who have one are not sampled', async () => {
+      const prefix = `s${prefixes++}:`;
+      await (await opened(server().url(), prefix)).putMany(batch());
+      const store = storeOn(server().url(), prefix);
+      await store.open({ archiveId: '', lost: () => {} });
+      const generation = '0000000000000007';
+      await store.moveHead(undefined, { generation, position: 0, chain: CHAIN });
+      await store.putMany(batch({ generation, known: undefined }));
+      const { entries } = await store.sample(undefined, 1000);
+      expect(entries.map(({ unreachable }) => unreachable)).toEqual([false]);
+    });
+
     test('no flipped bit of a value, and no cut one, is ever served', async () => {
       const prefix = `s${prefixes++}:`;
       const store = await opened(server().url(), prefix);
@@ -274,6 +293,7 @@ onServer('redis', (server) => {
       ['redis://h/shop', 'number of a database'],
       ['redis://h?timeout=1', 'unknown option'],
       ['rediss://h?sslca=/nowhere', 'cannot be read'],
+      ['redis://:p%zz@h', 'encode user and password'],
     ])('the URL %s is refused: %s', (url, said) => {
       expect(() => storeOn(url)).toThrow(said);
     });

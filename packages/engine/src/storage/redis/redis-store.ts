@@ -10,18 +10,19 @@
 import type { RedisClientType } from 'redis';
 import { messageOf, SyncEngineError } from '../../base/errors.js';
 import type { Clock } from '../../ports/ports.js';
-import type {
-  CacheBatch,
-  CacheHead,
-  CacheInfo,
-  CacheMemory,
-  CacheOpenOptions,
-  CachePut,
-  CacheRead,
-  CacheSample,
-  CacheSampleEntry,
-  CacheStore,
-  CacheWritten,
+import {
+  archiveDigits,
+  type CacheBatch,
+  type CacheHead,
+  type CacheInfo,
+  type CacheMemory,
+  type CacheOpenOptions,
+  type CachePut,
+  type CacheRead,
+  type CacheSample,
+  type CacheSampleEntry,
+  type CacheStore,
+  type CacheWritten,
 } from '../cache-store.js';
 import { type RedisAddress, redisAddressOf } from './redis-url.js';
 import { MOVE, type Script, WRITE } from './scripts.js';
@@ -233,10 +234,10 @@ export class RedisStore implements CacheStore {
 
   async sample(from: string | undefined, count: number): Promise<CacheSample> {
     const head = await this.head();
-    const pattern = `${escapeGlob(this.#prefix)}{0}v:${this.#archiveId.slice(0, 6)}*`;
+    const pattern = `${escapeGlob(this.#prefix)}{0}v:${archiveDigits(this.#archiveId)}*`;
     const reply = await this.#send(['SCAN', from ?? '0', 'MATCH', pattern, 'COUNT', String(count)]);
     const [next, keys] = reply as [Buffer, Buffer[]];
-    const present = `${this.#prefix}{0}v:${head?.generation ?? ''}:`;
+    const present = Buffer.from(this.#keyOf(head?.generation ?? '', ''));
     const entries = await Promise.all(
       keys.map(async (key): Promise<CacheSampleEntry | undefined> => {
         const [bytes, idleMs] = await Promise.all([
@@ -244,7 +245,7 @@ export class RedisStore implements CacheStore {
           this.#idleMs(key),
         ]);
         if (bytes === 0) return undefined;
-        const unreachable = head !== undefined && !key.toString('latin1').startsWith(present);
+        const unreachable = head !== undefined && !key.subarray(0, present.length).equals(present);
         return { key, bytes: (bytes as number) + key.length, idleMs, unreachable };
       }),
     );

@@ -1,6 +1,7 @@
 /** Where a Redis server is and how to get in, from a URL; what people are told of it has no credentials. */
 import { readFileSync } from 'node:fs';
 import { SyncEngineError } from '../../base/errors.js';
+import { decodedPart } from '../url-part.js';
 
 const DEFAULT_PORT = 6379;
 const OPTIONS = ['sslmode', 'sslca'];
@@ -41,8 +42,8 @@ export function redisAddressOf(url: string): RedisAddress {
   return {
     host,
     port,
-    username: decodeURIComponent(parsed.username) || undefined,
-    password: decodeURIComponent(parsed.password) || undefined,
+    username: decodedPart(parsed.username, config) || undefined,
+    password: decodedPart(parsed.password, config) || undefined,
     database: Number(path),
     tls: secure ? { ca: readCa(caPath), verify: mode === 'verify-full' } : undefined,
     place: `${parsed.protocol}//${parsed.hostname || 'localhost'}:${port}/${Number(path)}`,

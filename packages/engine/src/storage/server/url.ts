@@ -1,6 +1,7 @@
 /** Where a server is and how to get in, from a URL; what people are told of it has no credentials. */
 import { readFileSync } from 'node:fs';
 import { SyncEngineError } from '../../base/errors.js';
+import { decodedPart } from '../url-part.js';
 
 export interface ServerAddress {
   readonly host: string;
@@ -25,7 +26,7 @@ export function addressOf(url: string, defaultPort: number): ServerAddress {
   } catch {
     throw config('it is no URL; it has the form scheme://user:password@host:port/database');
   }
-  const database = decodeURIComponent(parsed.pathname.slice(1));
+  const database = decodedPart(parsed.pathname.slice(1), config);
   if (database === '' || database.includes('/'))
     throw config('it names no database; it has the form scheme://user:password@host:port/database');
   for (const name of parsed.searchParams.keys())
@@ -37,12 +38,12 @@ export function addressOf(url: string, defaultPort: number): ServerAddress {
   if (caPath !== null && mode === 'disable') throw config('sslca needs sslmode=verify-full');
   const host = parsed.hostname.replace(/^\[|\]$/g, '');
   const port = parsed.port === '' ? defaultPort : Number(parsed.port);
-  const user = decodeURIComponent(parsed.username);
+  const user = decodedPart(parsed.username, config);
   return {
     host,
     port,
     user,
-    password: decodeURIComponent(parsed.password),
+    password: decodedPart(parsed.password, config),
     database,
     tls: mode === 'disable' ? undefined : { ca: readCa(caPath), verify: mode === 'verify-full' },
     place: `${parsed.protocol}//${user === '' ? '' : `${user}@`}${parsed.hostname}:${port}/${database}`,
