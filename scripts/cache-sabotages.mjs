@@ -230,4 +230,12 @@ export const CACHE_SABOTAGES = [
     replace: 'throw new URIError(',
     tests: ['packages/engine/test/storage/redis-store.test.ts'],
   },
+  {
+    name: 'given-up-connection-stays',
+    guarantee: 'G12: with the engine closed the process exits by itself',
+    file: `${SRC}/storage/redis/redis-store.ts`,
+    find: 'if (this.#client !== client) client.destroy();',
+    replace: '',
+    tests: STORE,
+  },
 ];

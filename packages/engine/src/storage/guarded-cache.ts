@@ -135,7 +135,7 @@ export class GuardedCache {
       this.#guard.within(how, async () => {
         const info = await this.#store.open({ archiveId: this.#archiveId, lost });
         if (opened === this.#opens && !this.#guard.closed) return info;
-        void this.#store.close();
+        if (this.#guard.closed) void this.#store.close();
         throw new SyncEngineError('ENGINE_STATE', 'The engine was closed while Redis was being connected.');
       }),
     );

@@ -53,6 +53,23 @@ async function clientOn(url: string) {
   return client;
 }
 
+/** Of everything that samples show: whether nobody can reach it. */
+async function reachability(store: RedisStore): Promise<boolean[]> {
+  const found: boolean[] = [];
+  let from: string | undefined;
+  do {
+    const { entries, next } = await store.sample(from, 1000);
+    found.push(...entries.map(({ unreachable }) => unreachable));
+    from = next;
+  } while (from !== undefined);
+  return found;
+}
+
+/** Of stores, not those of tests. */
+async function connectionsOf(client: Awaited<ReturnType<typeof clientOn>>): Promise<number> {
+  return (await client.clientList()).length - 1;
+}
+
 async function ownServer(args: readonly string[] = []): Promise<PrivateServer> {
   const server = await startServer('redis', { args: ['--save', '', ...args] });
   onTestFinished(() => server.stop());
@@ -96,8 +113,7 @@ onServer('redis', (server) => {
     test('its own values are known as such under a prefix that is not ASCII', async () => {
       const store = await opened(server().url(), `größe${prefixes++}:`);
       await store.putMany(batch());
-      const { entries } = await store.sample(undefined, 1000);
-      expect(entries.map(({ unreachable }) => unreachable)).toEqual([false]);
+      expect(await reachability(store)).toEqual([false]);
     });
 
     test('without an archive, values of those who have one are not sampled', async () => {
@@ -108,8 +124,7 @@ onServer('redis', (server) => {
       const generation = '0000000000000007';
       await store.moveHead(undefined, { generation, position: 0, chain: CHAIN });
       await store.putMany(batch({ generation, known: undefined }));
-      const { entries } = await store.sample(undefined, 1000);
-      expect(entries.map(({ unreachable }) => unreachable)).toEqual([false]);
+      expect(await reachability(store)).toEqual([false]);
     });
 
     test('no flipped bit of a value, and no cut one, is ever served', async () => {
@@ -243,6 +258,30 @@ onServer('redis', (server) => {
       // It has asked by itself: what is sent now stands behind that question.
       await store.head();
       expect((await store.putMany(batch({ withinMs: 2000 }))).status).toBe('done');
+    });
+
+    test('a connection that is given up while it is being made leaves nothing open', async () => {
+      const own = await ownServer();
+      const watcher = await clientOn(own.url());
+      for (let turns = 0; turns < 40; turns++) {
+        const store = storeOn(own.url());
+        const opening = store.open({ archiveId: ARCHIVE, lost: () => {} }).catch(() => {});
+        for (let turn = 0; turn < turns; turn++) await new Promise((resolve) => setImmediate(resolve));
+        await store.close();
+        await opening;
+      }
+      await expect.poll(() => connectionsOf(watcher), { timeout: 5000 }).toBe(0);
+    });
+
+    test('of two that connect at once one connection is left, and it works', async () => {
+      const own = await ownServer();
+      const watcher = await clientOn(own.url());
+      const store = storeOn(own.url());
+      const open = () => store.open({ archiveId: ARCHIVE, lost: () => {} });
+      const opened = await Promise.allSettled([open(), open()]);
+      expect(opened.map(({ status }) => status)).toEqual(['rejected', 'fulfilled']);
+      await store.ping();
+      await expect.poll(() => connectionsOf(watcher), { timeout: 5000 }).toBe(1);
     });
 
     test('the loss of the connection is told once, and what was under way rejects', async () => {

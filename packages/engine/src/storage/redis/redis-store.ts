@@ -66,6 +66,8 @@ export class RedisStore implements CacheStore {
   readonly #timeouts: { readonly redisTimeoutMs: number };
   readonly #clock: Clock;
   #client: RedisClientType | undefined;
+  /** Of several that open or close at once only the last counts. */
+  #turn = 0;
   #archiveId = '';
   /** What to add to the monotonic clock for the server's time. */
   #serverOffsetMs = 0;
@@ -88,8 +90,10 @@ export class RedisStore implements CacheStore {
   }
 
   async open({ archiveId, lost }: CacheOpenOptions): Promise<CacheInfo> {
-    await this.close();
+    void this.close();
+    const turn = this.#turn;
     const { createClient, RESP_TYPES } = await loadDriver();
+    if (turn !== this.#turn) throw this.#failure(new Error('it was closed meanwhile'));
     const { host, port, username, password, database, tls } = this.#address;
     const common = { host, port, connectTimeout: this.#timeouts.redisTimeoutMs, reconnectStrategy: false };
     const client = createClient({
@@ -122,11 +126,16 @@ export class RedisStore implements CacheStore {
     client.on('end', () => {
       if (opened && this.#client === client) lost(this.#failure(reason ?? new Error('the connection ended')));
     });
+    // One that was destroyed before its socket was made has none to destroy, and goes on with it.
+    client.on('connect', () => {
+      if (this.#client !== client) client.destroy();
+    });
     this.#client = client;
     this.#bytes = { typeMapping: { [RESP_TYPES.BLOB_STRING]: Buffer } };
     this.#archiveId = archiveId;
     try {
       await client.connect();
+      if (this.#client !== client) throw new Error('it was closed meanwhile');
       opened = true;
       await this.ping();
       // Else the first groups would be sent twice, and overtaken by those behind them.
@@ -270,6 +279,7 @@ export class RedisStore implements CacheStore {
   }
 
   close(): Promise<void> {
+    this.#turn++;
     const client = this.#client;
     this.#client = undefined;
     try {
