@@ -238,4 +238,20 @@ export const CACHE_SABOTAGES = [
     replace: '',
     tests: STORE,
   },
+  {
+    name: 'redis-value-sum-unchecked',
+    guarantee: 'G17: wrong bytes are never answered',
+    file: `${SRC}/storage/redis/value-codec.ts`,
+    find: 'source.readUInt32BE(SUM_AT) !== sumOf(id, source, 0, source.length)',
+    replace: 'source.readUInt32BE(SUM_AT) === -1',
+    tests: [`${TEST}/proof/damage.test.ts`],
+  },
+  {
+    name: 'origin-longer-than-its-sum',
+    guarantee: 'G17: every column of a row is under its checksum',
+    file: `${SRC}/storage/row.ts`,
+    find: 'if (origin.length !== ORIGIN_BYTES) return undefined;',
+    replace: '',
+    tests: [`${TEST}/storage/sqlite-archive.test.ts`],
+  },
 ];

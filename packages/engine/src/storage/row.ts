@@ -1,6 +1,7 @@
 /** A row of the archive's items, whatever the database: its columns, its checksum, and how it becomes a revision. */
 import { sha256 } from '../base/hash.js';
 import { checksum, encodeEnvelope, envelopeBytesMax } from '../item/envelope.js';
+import { ORIGIN_BYTES } from '../item/origin.js';
 import { type ContentTypeName, NO_CONTENT_HASH, type Revision } from '../item/revision.js';
 import type { LeafHasher } from '../merkle/digest.js';
 
@@ -44,6 +45,8 @@ export function revisionOfRow(values: RowValues): Revision | undefined {
   const [id, version, origin, deleted, , , , contentType, state, home, parent, traceState, content, ttl] =
     values;
   if (contentType !== 'json' && contentType !== 'binary') return undefined;
+  // The checksum is over the first bytes alone.
+  if (origin.length !== ORIGIN_BYTES) return undefined;
   if (ttl !== null && !(Number.isSafeInteger(ttl) && ttl >= 0)) return undefined;
   if ((deleted !== 0 && deleted !== 1) || !Number.isSafeInteger(version) || version < 0) return undefined;
   return {

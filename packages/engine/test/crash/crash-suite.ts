@@ -12,6 +12,7 @@ import { SyncEngine } from '#engine/index.js';
 
 const SEED = Number(process.env['CRASH_SEED'] ?? 20_260_101);
 const CHILD = new URL('./child.mjs', import.meta.url).pathname;
+const CYCLES_A_PLACE = 50;
 const KILL_AT = new URL('./kill-at.mjs', import.meta.url).href;
 
 interface Write {
@@ -127,18 +128,20 @@ async function check(at: Place, history: History): Promise<void> {
 /** @param place A new one each time. @param cycles Random kills. */
 export function crashSuite(place: () => Promise<Place>, cycles: number, steps: readonly StepName[]): void {
   describe(`killed at random (CRASH_SEED=${SEED})`, () => {
-    const PARTS = 2;
-    for (let part = 0; part < PARTS; part++) {
-      test(`${cycles / PARTS} times, part ${part + 1}: no acknowledged write is lost`, async () => {
+    // Each on a place of its own.
+    const parts = Math.max(2, Math.ceil(cycles / CYCLES_A_PLACE));
+    const times = Math.ceil(cycles / parts);
+    for (let part = 0; part < parts; part++) {
+      test(`${times} times, part ${part + 1}: no acknowledged write is lost`, async () => {
         const at = await place();
         const history = new History();
-        for (let cycle = 0; cycle < cycles / PARTS; cycle++) {
+        for (let cycle = 0; cycle < times; cycle++) {
           const seed = SEED + part * 10_000 + cycle;
           const afterAcks = 1 + ((seed * 7919) % 400);
           expect(await live(at, history, seed, { afterAcks })).toBe('SIGKILL');
           await check(at, history);
         }
-        expect(history.acknowledged).toBeGreaterThan(cycles * 20);
+        expect(history.acknowledged).toBeGreaterThan(times * 40);
       }, 300_000);
     }
   });

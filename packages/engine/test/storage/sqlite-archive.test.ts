@@ -255,6 +255,7 @@ describe('damage on the disk', () => {
     const changes = [
       'version = version + 1',
       "origin = x'00000000000000000000000000000000'",
+      "origin = CAST(origin || x'00' AS BLOB)",
       'deleted = 1',
       "content_type = 'binary'",
       "content_type = 'text'",
