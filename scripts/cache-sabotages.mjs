@@ -252,6 +252,6 @@ export const CACHE_SABOTAGES = [
     file: `${SRC}/storage/row.ts`,
     find: 'if (origin.length !== ORIGIN_BYTES) return undefined;',
     replace: '',
-    tests: [`${TEST}/storage/sqlite-archive.test.ts`],
+    tests: [`${TEST}/proof/damage.test.ts`],
   },
 ];
