@@ -70,4 +70,12 @@ export const SERVER_SABOTAGES = [
     replace: 'if (facts.size === 0) {',
     tests: ARCHIVES,
   },
+  {
+    name: 'failed-node-tried-for-ever',
+    guarantee: 'another node takes over',
+    file: `${SERVER}/host-rota.ts`,
+    find: 'this.#at = (at + 1) % this.#hosts.length;',
+    replace: '',
+    tests: ['packages/engine/test/storage/host-rota.test.ts'],
+  },
 ];

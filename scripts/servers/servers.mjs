@@ -106,6 +106,15 @@ export class PrivateServer {
     }
   }
 
+  /** Runs it until it ends by itself: for what it does and says only once. @param {readonly string[]} args */
+  async run(args) {
+    const gone = this.#next((message) => 'exit' in message);
+    const alive = setInterval(() => {}, 1000);
+    this.#watchdog.stdin.write(`${JSON.stringify({ start: this.#command(args), log: this.logPath })}\n`);
+    await gone;
+    clearInterval(alive);
+  }
+
   /** @param {NodeJS.Signals} signal */
   signal(signal) {
     if (this.pid !== undefined) signalAll(processesOf(this.pid), signal);
@@ -264,7 +273,7 @@ export async function createDatabase(server, name = `t${randomBytes(6).toString(
 }
 
 /** Files that it needs before its first start. @param {PrivateServer} server */
-function prepare({ kind, directory, password }) {
+export function prepare({ kind, directory, password }) {
   const data = join(directory, 'data');
   const owner = ownerOf(kind);
   /** @param {string} program @param {string[]} args */

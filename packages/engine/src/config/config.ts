@@ -12,7 +12,8 @@ import type { AckLevel } from './submit-options.js';
 export interface SyncEngineConfig {
   /**
    * `sqlite:path/of/file.db`, or `mariadb://`, `mysql://`, `postgres://` with `user:password@host:port/database`, and with
-   * `?sslmode=verify-full&sslca=path` for TLS. Without it the engine is memory only.
+   * `?sslmode=verify-full&sslca=path` for TLS. Several nodes of one cluster: `host:port,host:port`. Without it the engine
+   * is memory only.
    */
   readonly sqlUrl?: string;
   /**

@@ -4,7 +4,7 @@ import { systemPorts } from '#engine/ports/system/system-ports.js';
 import { MysqlDriver } from '#engine/storage/mysql/mysql-driver.js';
 import { PostgresDriver } from '#engine/storage/postgres/postgres-driver.js';
 import type { Row, SqlDriver, Table } from '#engine/storage/server/sql-driver.js';
-import { createDatabase, type PrivateServer } from '../../../../scripts/servers/servers.mjs';
+import { createDatabase, freePort, type PrivateServer } from '../../../../scripts/servers/servers.mjs';
 import { rejection } from '../support/engines.js';
 import { BOUNDS, onServer, SQL_KINDS, type SqlKind } from '../support/servers.js';
 
@@ -42,6 +42,21 @@ const all = (driver: SqlDriver): Promise<readonly Row[]> =>
 
 for (const kind of SQL_KINDS) {
   onServer(kind, (server) => {
+    test('of several nodes the one that is there is used, and none of the others keeps anything open', async () => {
+      const one = new URL(await createDatabase(server()));
+      const dead = await freePort();
+      const Driver = kind === 'postgres' ? PostgresDriver : MysqlDriver;
+      const url = one.href.replace(one.host, `127.0.0.1:${dead},${one.host}`);
+      const driver = new Driver(url, BOUNDS, systemPorts.scheduler);
+      onTestFinished(() => driver.close());
+      for (let time = 0; time < 2; time++) {
+        await driver.connect();
+        const rows = await driver.session('read', MS, (session) => session.run('SELECT 1'));
+        expect(rows.map((row) => Number(row[0]))).toEqual([1]);
+      }
+      expect(driver.place).toContain(`:${dead},127.0.0.1:${one.port}/`);
+    });
+
     describe('statements of one transaction', () => {
       test('take effect in the order of the calls, though nobody waits for one of them', async () => {
         const driver = await withThings(kind, server());

@@ -5,6 +5,7 @@
 import type { Pool, PoolConnection } from 'mysql2';
 import { SyncEngineError } from '../../base/errors.js';
 import type { Scheduler } from '../../ports/ports.js';
+import { HostRota } from '../server/host-rota.js';
 import { portionsOf } from '../server/portions.js';
 import type {
   Row,
@@ -15,7 +16,7 @@ import type {
   Table,
   Value,
 } from '../server/sql-driver.js';
-import { addressOf, type ServerAddress } from '../server/url.js';
+import { addressOf, type ServerAddress, type ServerHost } from '../server/url.js';
 
 const DEFAULT_PORT = 3306;
 /** Connections that are open at most: writers beside readers. */
@@ -28,6 +29,8 @@ const ROW_SIZES = [1000, 256, 64, 16, 4, 1] as const;
 const STATEMENT_BYTES = 64 * 1024;
 const CONFLICTS = new Set([1205, 1213, 1020]);
 const DUPLICATE = 1062;
+/** `wsrep_local_state` of a node that has everything. */
+const SYNCED = '4';
 /** Too long, out of range, not of the type, refused by a check, a trigger or a foreign key. */
 const REFUSALS = new Set([
   1048, 1062, 1118, 1216, 1217, 1264, 1265, 1292, 1364, 1366, 1406, 1451, 1452, 1644, 1690, 3819, 4025,
@@ -137,6 +140,7 @@ export class MysqlDriver implements SqlDriver {
   readonly #address: ServerAddress;
   readonly #config: MysqlDriverConfig;
   readonly #scheduler: Scheduler;
+  readonly #rota: HostRota;
   #pool: Pool | undefined;
   #isMaria = false;
   #packetBytes = 16 * 1024 * 1024;
@@ -148,6 +152,7 @@ export class MysqlDriver implements SqlDriver {
   constructor(url: string, config: MysqlDriverConfig, scheduler: Scheduler) {
     this.#address = addressOf(url, DEFAULT_PORT);
     this.place = this.#address.place;
+    this.#rota = new HostRota(this.#address.hosts);
     this.#config = config;
     this.#scheduler = scheduler;
   }
@@ -157,9 +162,18 @@ export class MysqlDriver implements SqlDriver {
   }
 
   async connect(): Promise<void> {
-    await this.close();
     const { createPool } = await loadDriver();
-    const { host, port, user, password, database, tls } = this.#address;
+    await this.#rota.connect(
+      (one) => this.#connectTo(one, createPool),
+      () => this.close(),
+    );
+  }
+
+  async #connectTo(
+    { host, port }: ServerHost,
+    createPool: typeof import('mysql2').createPool,
+  ): Promise<void> {
+    const { hosts, user, password, database, tls } = this.#address;
     this.#pool = createPool({
       host,
       port,
@@ -167,7 +181,7 @@ export class MysqlDriver implements SqlDriver {
       password,
       database,
       connectionLimit: CONNECTIONS_MAX,
-      connectTimeout: this.#config.sqlTimeoutMs,
+      connectTimeout: this.#config.sqlTimeoutMs / hosts.length,
       charset: 'utf8mb4',
       supportBigNumbers: false,
       ...(tls === undefined
@@ -180,8 +194,10 @@ export class MysqlDriver implements SqlDriver {
       this.#connections.add(connection);
       connection.on('end', () => this.#connections.delete(connection));
     });
-    await this.session('read', this.#config.sqlTimeoutMs, async (session) => {
-      const [row] = await session.run('SELECT @@max_allowed_packet');
+    await this.session('read', this.#config.sqlTimeoutMs / hosts.length, async (session) => {
+      const [row] = await session.run('SELECT @@max_allowed_packet, @@read_only');
+      // With one server it is the writes that say so, and reads go on.
+      if (hosts.length > 1 && Number(row?.[1]) === 1) throw refusedBy(1290, 'it is read-only');
       this.#packetBytes = Number(row?.[0]);
     });
   }
@@ -341,6 +357,7 @@ export class MysqlDriver implements SqlDriver {
   async #prepare(connection: PoolConnection): Promise<void> {
     const [[version]] = (await ask(connection, 'SELECT VERSION()')) as unknown as [[string]];
     this.#isMaria = /mariadb/i.test(version);
+    const galera = await isGalera(connection);
     // All below what the engine waits for, so that a writer that stands still lets go of its locks.
     const seconds = Math.max(1, Math.floor(this.#config.sqlTimeoutMs / 2000));
     const settings = [
@@ -350,11 +367,39 @@ export class MysqlDriver implements SqlDriver {
       ...(this.#isMaria
         ? [`idle_transaction_timeout = ${seconds}`, `max_statement_time = ${seconds * 2}`]
         : []),
+      // A read sees what any node had committed before it, also on the node that took over.
+      ...(galera ? ['wsrep_sync_wait = 1'] : []),
     ];
     await ask(connection, `SET SESSION ${settings.join(', ')}`);
     await ask(connection, 'SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED');
     this.#ready.add(connection);
   }
+}
+
+/** Whether this is a node of a Galera cluster. @throws where it is, and cannot serve now. */
+async function isGalera(connection: PoolConnection): Promise<boolean> {
+  // Also a server that could be a node, and is none, has the status of a node without a cluster.
+  const on = await named(connection, "SHOW GLOBAL VARIABLES WHERE Variable_name = 'wsrep_on'");
+  if (on.get('wsrep_on') !== 'ON') return false;
+  const names = ['wsrep_cluster_status', 'wsrep_ready', 'wsrep_local_state'];
+  const found = await named(
+    connection,
+    `SHOW GLOBAL STATUS WHERE Variable_name IN ('${names.join("', '")}')`,
+  );
+  const [cluster, ready, state] = names.map((name) => found.get(name));
+  if (cluster !== 'Primary' || ready !== 'ON' || state !== SYNCED)
+    throw refusedBy(1047, names.map((name) => `${name} is ${found.get(name)}`).join(', '));
+  return true;
+}
+
+async function named(connection: PoolConnection, sql: string): Promise<Map<string, string>> {
+  const rows = (await ask(connection, sql)) as unknown as readonly (readonly [unknown, unknown])[];
+  return new Map(rows.map(([name, value]) => [String(name), String(value)]));
+}
+
+/** An error as the server would have sent it. */
+function refusedBy(errno: number, message: string): Error {
+  return Object.assign(new Error(message), { errno });
 }
 
 class MysqlSession implements SqlSession {

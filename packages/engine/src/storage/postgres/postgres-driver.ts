@@ -6,6 +6,7 @@ import { Socket } from 'node:net';
 import type { Client, ClientBase, ClientConfig, Pool, PoolClient, QueryArrayConfig } from 'pg';
 import { SyncEngineError } from '../../base/errors.js';
 import type { Scheduler } from '../../ports/ports.js';
+import { HostRota } from '../server/host-rota.js';
 import { portionsOf } from '../server/portions.js';
 import type {
   Row,
@@ -16,7 +17,7 @@ import type {
   Table,
   Value,
 } from '../server/sql-driver.js';
-import { addressOf, type ServerAddress } from '../server/url.js';
+import { addressOf, type ServerAddress, type ServerHost } from '../server/url.js';
 import { binaryArray } from './binary-array.js';
 
 const DEFAULT_PORT = 5432;
@@ -134,6 +135,7 @@ export class PostgresDriver implements SqlDriver {
   readonly #address: ServerAddress;
   readonly #config: PostgresDriverConfig;
   readonly #scheduler: Scheduler;
+  readonly #rota: HostRota;
   #pool: Pool | undefined;
   readonly #sockets = new Map<ClientBase, Socket>();
 
@@ -141,14 +143,21 @@ export class PostgresDriver implements SqlDriver {
   constructor(url: string, config: PostgresDriverConfig, scheduler: Scheduler) {
     this.#address = addressOf(url, DEFAULT_PORT);
     this.place = this.#address.place;
+    this.#rota = new HostRota(this.#address.hosts);
     this.#config = config;
     this.#scheduler = scheduler;
   }
 
   async connect(): Promise<void> {
-    await this.close();
     const { default: pg } = await loadDriver();
-    const { host, port, user, password, database, tls } = this.#address;
+    await this.#rota.connect(
+      (one) => this.#connectTo(one, pg),
+      () => this.close(),
+    );
+  }
+
+  async #connectTo({ host, port }: ServerHost, pg: typeof import('pg')): Promise<void> {
+    const { hosts, user, password, database, tls } = this.#address;
     const { sqlTimeoutMs } = this.#config;
     const half = Math.max(1, Math.floor(sqlTimeoutMs / 2));
     const pool = new pg.Pool({
@@ -159,7 +168,7 @@ export class PostgresDriver implements SqlDriver {
       password,
       database,
       max: CONNECTIONS_MAX,
-      connectionTimeoutMillis: sqlTimeoutMs,
+      connectionTimeoutMillis: sqlTimeoutMs / hosts.length,
       application_name: 'sync-engine',
       keepAlive: true,
       // Statements are sent without waiting for the answers to those before.
@@ -178,7 +187,12 @@ export class PostgresDriver implements SqlDriver {
     // A connection that breaks while it is idle is replaced; whoever asks next is told.
     pool.on('error', () => {});
     this.#pool = pool;
-    await this.session('read', sqlTimeoutMs, (session) => session.run('SELECT 1'));
+    await this.session('read', sqlTimeoutMs / hosts.length, async (session) => {
+      const [row] = await session.run('SELECT CASE WHEN pg_is_in_recovery() THEN 1 ELSE 0 END');
+      // With one server it is the writes that say so, and reads go on.
+      if (hosts.length > 1 && row?.[0] === 1)
+        throw Object.assign(new Error('it is a standby'), { code: '25006' });
+    });
   }
 
   session<T>(kind: SessionKind, timeoutMs: number, work: (session: SqlSession) => Promise<T>): Promise<T> {

@@ -3,9 +3,14 @@ import { readFileSync } from 'node:fs';
 import { SyncEngineError } from '../../base/errors.js';
 import { decodedPart } from '../url-part.js';
 
-export interface ServerAddress {
+export interface ServerHost {
   readonly host: string;
   readonly port: number;
+}
+
+export interface ServerAddress {
+  /** Nodes of one cluster, or one server; one of them is used at a time, the first that can be. */
+  readonly hosts: readonly ServerHost[];
   readonly user: string;
   readonly password: string;
   readonly database: string;
@@ -18,14 +23,14 @@ export interface ServerAddress {
 const OPTIONS = ['sslmode', 'sslca'];
 const MODES = ['disable', 'require', 'verify-full'];
 
+/** What is before the hosts, the hosts, and the rest. */
+const PARTS = /^([a-z][a-z0-9+.-]*:\/\/(?:[^/?#]*@)?)([^/?#@]*)(.*)$/is;
+
 /** @throws `CONFIG`; the message repeats nothing of the URL but host and option names. */
 export function addressOf(url: string, defaultPort: number): ServerAddress {
-  let parsed: URL;
-  try {
-    parsed = new URL(url);
-  } catch {
-    throw config('it is no URL; it has the form scheme://user:password@host:port/database');
-  }
+  const [, head = '', names = '', rest = ''] = PARTS.exec(url) ?? [];
+  const [first, ...others] = names.split(',').map((name) => parsedUrl(`${head}${name}${rest}`));
+  const parsed = first as URL;
   const database = decodedPart(parsed.pathname.slice(1), config);
   if (database === '' || database.includes('/'))
     throw config('it names no database; it has the form scheme://user:password@host:port/database');
@@ -36,18 +41,27 @@ export function addressOf(url: string, defaultPort: number): ServerAddress {
   if (!MODES.includes(mode)) throw config(`sslmode is one of ${MODES.join(', ')}`);
   const caPath = parsed.searchParams.get('sslca');
   if (caPath !== null && mode === 'disable') throw config('sslca needs sslmode=verify-full');
-  const host = parsed.hostname.replace(/^\[|\]$/g, '');
-  const port = parsed.port === '' ? defaultPort : Number(parsed.port);
+  const all = [parsed, ...others];
+  const portOf = ({ port }: URL): number => (port === '' ? defaultPort : Number(port));
   const user = decodedPart(parsed.username, config);
   return {
-    host,
-    port,
+    hosts: all.map((one) => ({ host: one.hostname.replace(/^\[|\]$/g, ''), port: portOf(one) })),
     user,
     password: decodedPart(parsed.password, config),
     database,
     tls: mode === 'disable' ? undefined : { ca: readCa(caPath), verify: mode === 'verify-full' },
-    place: `${parsed.protocol}//${user === '' ? '' : `${user}@`}${parsed.hostname}:${port}/${database}`,
+    place: `${parsed.protocol}//${user === '' ? '' : `${user}@`}${all.map((one) => `${one.hostname}:${portOf(one)}`).join(',')}/${database}`,
   };
+}
+
+function parsedUrl(url: string): URL {
+  try {
+    return new URL(url);
+  } catch {
+    throw config(
+      'it is no URL; it has the form scheme://user:password@host:port/database, with several nodes of one cluster scheme://user:password@host:port,host:port/database',
+    );
+  }
 }
 
 function readCa(path: string | null): string | undefined {
