@@ -170,4 +170,12 @@ export const MEMORY_SABOTAGES = [
     replace: 'if (waiting > 0 || waiting < SPILLED_COMPACTED_MIN) return;',
     tests: SPILL,
   },
+  {
+    name: 'writers-told-too-slowly',
+    guarantee: 'G7: what the log has committed does not pile up',
+    file: 'packages/engine/src/wal/write-ahead-log.ts',
+    find: 'Math.max(ACKNOWLEDGED_AT_ONCE, this.#untold - UNTOLD_MAX)',
+    replace: 'ACKNOWLEDGED_AT_ONCE',
+    tests: ['packages/engine/test/wal/write-ahead-log.test.ts'],
+  },
 ];

@@ -2,7 +2,7 @@
 import { SyncEngineError } from '../base/errors.js';
 import { formatOrigin } from '../item/origin.js';
 import type { Revision } from '../item/revision.js';
-import { itemOf, type SyncItem } from '../item/sync-item.js';
+import { inBatch, itemOf, type SyncItem } from '../item/sync-item.js';
 import type { ChangeBatch, ChangeHead } from '../storage/archive-store.js';
 import { FIRST_CHAIN } from '../storage/change-codec.js';
 import type { GuardedArchive } from '../storage/guarded-archive.js';
@@ -45,6 +45,8 @@ export interface ChangeOptions {
 }
 
 const BATCH = 1000;
+/** Of the chain: numbers begin anew with another archive. */
+const BATCH_ID_DIGITS = 12;
 /** Another process may have written where no own commit says so. */
 const POLL_MS = 1000;
 const START: ChangeHead = { position: 0, chain: FIRST_CHAIN };
@@ -90,6 +92,7 @@ async function* changesOf(
   const changes = batch.changes.filter((change) => change.kind !== 'collected');
   const rows = await abortable(archive.getMany(changes.map((change) => change.id)), signal);
   const last = changes.length - 1;
+  const batchId = `${batch.position}-${batch.chain.slice(0, BATCH_ID_DIGITS)}`;
   for (let at = 0; at <= last; at++) {
     const { id, version, origin, kind } = changes[at] as (typeof changes)[number];
     const row = rows[at];
@@ -98,7 +101,7 @@ async function* changesOf(
     const position = positionOf(at === last ? batch : before);
     const place = { id, version, origin: formatOrigin(origin), position };
     if (kind === 'delete') yield { op: 'delete', ...place };
-    else yield { op: 'put', ...place, item: itemOf(row as Revision, undefined) };
+    else yield { op: 'put', ...place, item: inBatch(itemOf(row as Revision), batchId) };
   }
 }
 

@@ -65,6 +65,9 @@ export let itemOf: (revision: Revision, accessCount?: number, lastAccessedSecond
 /** The same item, said to be stale. */
 export let staleOf: (item: SyncItem) => SyncItem;
 
+/** The item, said to have been stored with others. It was not handed out yet. */
+export let inBatch: (item: SyncItem, batchId: string) => SyncItem;
+
 /** Marks the internal way of construction. */
 const STAMPED = Symbol('stamped');
 
@@ -74,6 +77,7 @@ export class SyncItem implements BatchableItem {
   #accessCount = -1;
   #lastAccessedSeconds = 0;
   #stale = false;
+  #batchId: string | undefined;
 
   static {
     revisionOf = (item) => item.#revision;
@@ -89,6 +93,10 @@ export class SyncItem implements BatchableItem {
       const stale = itemOf(item.#revision, item.#accessCount, item.#lastAccessedSeconds);
       stale.#stale = true;
       return stale;
+    };
+    inBatch = (item, batchId) => {
+      item.#batchId = batchId;
+      return item;
     };
   }
 
@@ -193,6 +201,14 @@ export class SyncItem implements BatchableItem {
   /** SHA-256 of the content, 64 hex digits; computed on first use. */
   get contentHash(): string | undefined {
     return this.#stamped ? contentHashOf(this.#revision) : undefined;
+  }
+
+  /**
+   * The transaction that brought it into SQL, the same for all items of one; known of items that come from `changes()`.
+   * It begins with the transaction's number in the change log.
+   */
+  get batchId(): string | undefined {
+    return this.#batchId;
   }
 
   /** Milliseconds since 1970 of the last read from memory when this was answered, exact to about a second. */

@@ -36,6 +36,8 @@ const GROUP_RECORDS_MAX = 2048;
 const GROUP_BYTES_MAX = 1024 * 1024;
 /** Writers that are told in one turn of the event loop. */
 const ACKNOWLEDGED_AT_ONCE = 512;
+/** Committed writes whose writers were not told yet, at most, beside those of one group: they are kept in memory. */
+const UNTOLD_MAX = 4096;
 /** Until a full disk, or a log that cannot be opened, is tried again. */
 const RETRY_MS = 1000;
 
@@ -124,6 +126,8 @@ export class WriteAheadLog {
 
   /** Committed groups whose writers were not all told. */
   #acknowledging: { readonly group: SentGroup; next: number }[] = [];
+  /** Writes of these groups that are still to be told. */
+  #untold = 0;
   #acknowledgeScheduled = false;
 
   #underWay = false;
@@ -364,9 +368,11 @@ export class WriteAheadLog {
     for (const then of group.releasedThen) then();
     if (group.meta !== undefined) for (const then of group.metaThen) then(group.meta);
     this.#acknowledging.push({ group, next: 0 });
+    this.#untold += group.entries.length;
     // The next group first: it is committed while those of this one are told.
     this.#pump();
-    this.#acknowledge(ACKNOWLEDGED_AT_ONCE);
+    // Where the loop has no turns to spare, groups are committed faster than it would get around to telling.
+    this.#acknowledge(Math.max(ACKNOWLEDGED_AT_ONCE, this.#untold - UNTOLD_MAX));
   }
 
   /**
@@ -379,6 +385,7 @@ export class WriteAheadLog {
       const { group } = first;
       const end = Math.min(group.entries.length, first.next + left);
       left -= end - first.next;
+      this.#untold -= end - first.next;
       while (first.next < end) {
         const at = first.next++;
         this.#events.logged(group.entries[at] as Entry, (group.appends[at] as Revision).version);

@@ -30,6 +30,20 @@ test('puts and deletes in order, with values; only the newest of an id', async (
   expect(await upToNow(engine, changes.at(-1)?.position)).toEqual([]);
 });
 
+test('items that were stored in one transaction have one batchId, others another, and elsewhere there is none', async () => {
+  const engine = await fileEngine(temporaryDirectory());
+  await engine.submitMany([new SyncItem('a', 'x'), new SyncItem('b', 'x')], { ack: 'stored' });
+  const written = new SyncItem('c', 'x');
+  await engine.submit(written, { ack: 'stored' });
+  const batches = new Map<string, string | undefined>();
+  for (const change of await upToNow(engine))
+    if (change.op === 'put') batches.set(change.id, change.item.batchId);
+  expect(batches.get('a')).toMatch(/^1-[0-9a-f]{12}$/);
+  expect(batches.get('b')).toBe(batches.get('a'));
+  expect(batches.get('c')).toMatch(/^2-[0-9a-f]{12}$/);
+  expect([written.batchId, (await engine.get('a'))?.batchId]).toEqual([undefined, undefined]);
+});
+
 test('every position can be gone on from: nothing is missed, across a restart too', async () => {
   const directory = temporaryDirectory();
   const engine = await fileEngine(directory);

@@ -54,6 +54,23 @@ async function openedLog() {
   return { log, store, told, append, stop };
 }
 
+test('groups that are committed faster than the loop turns do not pile up until their writers are told', async () => {
+  const { store, told, append, stop } = await openedLog();
+  append('a', 40_000);
+  await settle(1);
+  // Commits end, and the loop takes no turn.
+  let most = 0;
+  for (let microtask = 0; microtask < 2000; microtask++) {
+    await Promise.resolve();
+    most = Math.max(most, store.records.size - told.length);
+  }
+  expect(store.records.size).toBeGreaterThan(30_000);
+  expect(most).toBeLessThan(10_000);
+  await settle(40);
+  expect(told).toHaveLength(40_000);
+  await stop();
+});
+
 test('the writers of a large group are told in order, over several turns of the event loop', async () => {
   const { store, told, append, stop } = await openedLog();
   append('a', 1200);
