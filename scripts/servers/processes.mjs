@@ -1,6 +1,7 @@
 // @ts-check
 /** A server's processes: PostgreSQL has one for each connection, in groups of their own. */
 import { spawnSync } from 'node:child_process';
+import { readdirSync, readFileSync } from 'node:fs';
 
 /**
  * The process and those that it started, it first.
@@ -42,4 +43,30 @@ export function anyOf(pids) {
       return false;
     }
   });
+}
+
+/**
+ * Waits until each of their threads was stopped by a signal: those on other cores go on for a moment, and may answer.
+ * Where the system does not tell, that moment is waited for.
+ * @param {readonly number[]} pids
+ */
+export function awaitStop(pids) {
+  const pause = new Int32Array(new SharedArrayBuffer(4));
+  for (let look = 0; look < 200; look++) {
+    if (pids.every(isStopped)) return;
+    Atomics.wait(pause, 0, 0, 5);
+  }
+}
+
+/** @param {number} pid */
+function isStopped(pid) {
+  try {
+    return readdirSync(`/proc/${pid}/task`).every((thread) => {
+      const stat = readFileSync(`/proc/${pid}/task/${thread}/stat`, 'utf8');
+      // Behind the name, which may hold anything.
+      return /^ [TtZX]/.test(stat.slice(stat.lastIndexOf(')') + 1));
+    });
+  } catch {
+    return false;
+  }
 }

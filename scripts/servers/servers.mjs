@@ -12,7 +12,7 @@ import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ensureServer, findProgram, findServer } from './install.mjs';
-import { anyOf, processesOf, signalAll } from './processes.mjs';
+import { anyOf, awaitStop, processesOf, signalAll } from './processes.mjs';
 
 /** @typedef {import('./install.mjs').Kind} Kind */
 /**
@@ -120,8 +120,10 @@ export class PrivateServer {
     if (this.pid !== undefined) signalAll(processesOf(this.pid), signal);
   }
 
+  /** When this returns, all of it stands still. */
   pause() {
     this.signal('SIGSTOP');
+    if (this.pid !== undefined) awaitStop(processesOf(this.pid));
   }
 
   resume() {
