@@ -127,7 +127,7 @@ async function flipLog(dice, flips) {
       encoding: 'utf8',
     });
     if (signal !== 'SIGKILL') throw new Error(`the log was not written: ${stderr}`);
-    const files = ['log.db', 'log.db-wal'].filter(
+    const files = ['log.db', 'log.db-wal', 'log.db-mark'].filter(
       (name) => (statSync(join(source, name), { throwIfNoEntry: false })?.size ?? 0) > 0,
     );
     for (let flip = 0; flip < flips; flip++) {

@@ -235,6 +235,22 @@ export const ENGINE_SABOTAGES = [
     tests: [`${TEST}/engine/reads.test.ts`],
   },
   {
+    name: 'lost-end-of-the-log-unnoticed',
+    guarantee: 'G1, G17: groups that are gone from the end of the log are missed',
+    file: `${SRC}/wal/record-file.ts`,
+    find: 'if (lostGroups > 0)',
+    replace: 'if (lostGroups > 0 && groups < 0)',
+    tests: [`${TEST}/wal/record-file.test.ts`],
+  },
+  {
+    name: 'group-marked-before-it-is-kept',
+    guarantee: 'G1: the mark never refuses a log that is whole',
+    file: `${SRC}/wal/record-file.ts`,
+    find: "      step('log.commit.written');\n",
+    replace: "      open.mark.set(groups);\n      step('log.commit.written');\n",
+    tests: [`${TEST}/wal/record-file.test.ts`],
+  },
+  {
     name: 'record-checksum-not-compared',
     guarantee: 'G17: every bit flip of a record is noticed',
     file: `${SRC}/wal/record-codec.ts`,

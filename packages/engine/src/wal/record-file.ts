@@ -9,8 +9,9 @@
  * an empty or truncated file is damage, not a beginning.
  *
  * Damage is never a shorter log. Records and meta carry checksums; what holds the records together (pages,
- * the order of the write-ahead file) is checked before the file is opened for writing. One thing cannot be
- * told: a last group that was damaged in the write-ahead file looks like one that a power loss cut.
+ * the order of the write-ahead file) is checked before the file is opened for writing. Groups that are gone
+ * from its end, with the write-ahead file or by damage in the last of them, are noticed by the mark beside
+ * it. What cannot be told: a last group damaged by, or after, a power loss that took the mark's last lines.
  */
 import { renameSync, rmSync } from 'node:fs';
 import { dirname } from 'node:path';
@@ -29,6 +30,7 @@ import {
 } from '../base/sqlite.js';
 import { groupsBehindDamage } from '../base/sqlite-journal.js';
 import { step } from '../base/steps.js';
+import { CommitMark, markedGroups } from './commit-mark.js';
 import { damageOf, sealRecord, unpackRecords } from './record-codec.js';
 import type { DamagedRecord, LogMeta, LogOpenOptions } from './record-store.js';
 
@@ -43,6 +45,8 @@ const PORTION_BYTES = 1024 * 1024;
 const ROWS_PER_INSERT = 32;
 /** Positions are reserved in blocks, so that most commits need not write the next one down. */
 const POSITIONS_RESERVED = 2 ** 20;
+/** How many groups were committed; in the meta table, but not under its checksum, which is made at leisure. */
+const GROUPS = 'groups';
 
 /** A group as it reaches the worker. */
 export interface PackedGroup {
@@ -79,6 +83,7 @@ interface Open {
   readonly setMeta: Statement<[string, string]>;
   readonly begin: Statement;
   readonly commit: Statement;
+  readonly mark: CommitMark;
 }
 
 export class RecordFile {
@@ -89,6 +94,7 @@ export class RecordFile {
   #nextPosition = 1;
   /** As committed. */
   #meta: Meta = new Map();
+  #groups = 0;
 
   constructor(driver: Driver, path: string, holder: string) {
     this.#driver = driver;
@@ -185,9 +191,14 @@ export class RecordFile {
       const { end, removed } = writeRecords(open, group);
       const meta = this.#metaAfter(group, end);
       if (meta !== this.#meta) writeMeta(open.setMeta, meta);
+      // Records whose release is lost are written to SQL once more; any other group would be missed.
+      const groups = end > group.firstPosition || meta !== this.#meta ? this.#groups + 1 : this.#groups;
+      if (groups !== this.#groups) open.setMeta.run(GROUPS, String(groups));
       step('log.commit.written');
       open.commit.run();
       inTransaction = false;
+      if (groups !== this.#groups) open.mark.set(groups);
+      this.#groups = groups;
       this.#meta = meta;
       this.#nextPosition = Math.max(this.#nextPosition, end);
       if (end > group.firstPosition) step('log.commit.done');
@@ -208,6 +219,7 @@ export class RecordFile {
     } catch {
       // What could not be checkpointed is recovered at the next start.
     } finally {
+      open.mark.close();
       open.lock.release();
     }
   }
@@ -281,9 +293,12 @@ export class RecordFile {
         'INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value',
       );
       const meta = this.#begin(connection, setMeta, options);
+      const mark = new CommitMark(this.#path, meta.logId);
+      mark.set(this.#groups);
       this.#open = {
         connection,
         lock,
+        mark,
         setMeta,
         select: connection
           .prepare<[number]>('SELECT position, record FROM records WHERE position >= ? ORDER BY position')
@@ -306,7 +321,7 @@ export class RecordFile {
 
   /** A new incarnation begins behind every position that an earlier one can have used. */
   #begin(connection: Connection, setMeta: Open['setMeta'], options: LogOpenOptions): LogMeta {
-    const stored = this.#readMeta(connection);
+    const { meta: stored, groups } = this.#readMeta(connection);
     const last = connection.prepare('SELECT max(position) FROM records').pluck().get() as number | null;
     const nextPosition = Math.max(numberOf(stored, 'nextPosition'), (last ?? 0) + 1);
     const incarnation = numberOf(stored, 'incarnation') + 1;
@@ -317,6 +332,7 @@ export class RecordFile {
     sealMeta(meta);
     connection.transaction(() => writeMeta(setMeta, meta))();
     this.#meta = meta;
+    this.#groups = groups;
     this.#nextPosition = nextPosition;
     return {
       logId: textOf(meta, 'logId'),
@@ -375,7 +391,9 @@ export class RecordFile {
       // A flipped bit in a page's head can hide its records; only this notices. A tenth of what loading costs.
       const found = connection.pragma('quick_check(1)', { simple: true }) as string;
       if (found !== 'ok') throw this.#corruption(found);
-      this.#readMeta(connection);
+      const { meta, groups } = this.#readMeta(connection);
+      const lostGroups = markedGroups(this.#path, textOf(meta, 'logId')) - groups;
+      if (lostGroups > 0) throw this.#endMissing(lostGroups);
     } finally {
       connection.close();
     }
@@ -400,11 +418,21 @@ export class RecordFile {
     if (format < 1) throw this.#corruption('its format is not set');
   }
 
-  #readMeta(connection: Connection): Map<string, string> {
+  #readMeta(connection: Connection): { meta: Meta; groups: number } {
     const rows = connection.prepare('SELECT key, value FROM meta').raw().all() as [string, string][];
     const meta = new Map(rows);
+    const groups = meta.has(GROUPS) ? numberOf(meta, GROUPS) : 0;
+    meta.delete(GROUPS);
     if (meta.get('checksum') !== metaChecksum(meta)) throw this.#corruption('its meta table was changed');
-    return meta;
+    return { meta, groups };
+  }
+
+  #endMissing(groups: number): SyncEngineError {
+    return new SyncEngineError(
+      'CORRUPTION',
+      `The log ${this.#path} ends too early: the last ${groups} group(s) of acknowledged writes are missing. Its file ${this.#path}-wal was removed or damaged, or an older copy of the log was put in its place. If the files can be had, put them back together. To go on with what is there, remove ${this.#path}-mark.`,
+      { context: { tier: 'wal', path: this.#path } },
+    );
   }
 
   #corruption(what: string, cause?: unknown): SyncEngineError {

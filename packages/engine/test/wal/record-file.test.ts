@@ -61,10 +61,11 @@ function load(file: RecordFile): { records: LoadedRecord[]; damaged: DamagedReco
   return { records, damaged };
 }
 
-/** The files as a crash at this moment leaves them. */
-function crashCopy(path: string): string {
+/** The files as the death of the process at this moment leaves them; a power loss may take the mark as well. */
+function crashCopy(path: string, after: 'death' | 'power loss' = 'death'): string {
   const copy = logPath();
-  for (const suffix of ['', '-wal']) copyFileSync(path + suffix, copy + suffix);
+  for (const suffix of after === 'death' ? ['', '-wal', '-mark'] : ['', '-wal'])
+    copyFileSync(path + suffix, copy + suffix);
   return copy;
 }
 
@@ -104,7 +105,7 @@ describe('what was committed is there', () => {
     const again = opened(copy).file;
     expect(load(again).records).toHaveLength(10);
     again.close();
-    expect(readdirSync(dirname(copy)).sort()).toEqual(['log.db', 'log.db-lock']);
+    expect(readdirSync(dirname(copy)).sort()).toEqual(['log.db', 'log.db-lock', 'log.db-mark']);
   });
 
   test('removes are exact, and removed records stay away', () => {
@@ -390,38 +391,105 @@ describe('damage on the disk', () => {
     expect(failure(() => opened(path)).code).toBe('CORRUPTION');
   });
 
-  test('a flip in the write-ahead file of a crash loses the last group at most', () => {
+  test.each(['death', 'power loss'] as const)(
+    'a flip in the write-ahead file after a %s: nothing is lost without a word but, after a power loss, the last group',
+    (after) => {
+      const path = logPath();
+      const { file } = opened(path);
+      const groups = [5, 1, 30, 2, 10];
+      for (const count of groups) append(file, many(count));
+      const all = groups.reduce((sum, count) => sum + count);
+      const crashed = crashCopy(path, after);
+      const database = readFileSync(crashed);
+      const journal = readFileSync(`${crashed}-wal`);
+      const mark = after === 'death' ? readFileSync(`${crashed}-mark`) : undefined;
+      const outcomes = { all: 0, butTheLast: 0, refused: 0 };
+      for (let at = 0; at < journal.length; at += (at - 32) % 4120 < 24 ? 1 : 61) {
+        const flipped = Buffer.from(journal);
+        flipped[at] = (flipped[at] as number) ^ (1 << (at % 8));
+        writeFileSync(crashed, database);
+        writeFileSync(`${crashed}-wal`, flipped);
+        if (mark === undefined) rmSync(`${crashed}-mark`, { force: true });
+        else writeFileSync(`${crashed}-mark`, mark);
+        const again = new RecordFile(Database, crashed, 'the test');
+        try {
+          again.open(OPTIONS);
+          const { records, damaged } = load(again);
+          expect(damaged).toEqual([]);
+          expect([all, all - 10]).toContain(records.length);
+          if (records.length === all) outcomes.all++;
+          else outcomes.butTheLast++;
+        } catch (error) {
+          expect(error).toMatchObject({ code: 'CORRUPTION' });
+          outcomes.refused++;
+        } finally {
+          again.close();
+        }
+      }
+      expect(outcomes.refused).toBeGreaterThan(outcomes.butTheLast);
+      if (after === 'death') expect(outcomes.butTheLast).toBe(0);
+      else expect(outcomes.butTheLast).toBeGreaterThan(0);
+    },
+  );
+
+  test('a write-ahead file that was removed takes groups with it, and that is told; nothing is touched', () => {
     const path = logPath();
     const { file } = opened(path);
-    const groups = [5, 1, 30, 2, 10];
-    for (const count of groups) append(file, many(count));
-    const all = groups.reduce((sum, count) => sum + count);
+    append(file, many(3));
+    append(file, many(2));
     const crashed = crashCopy(path);
-    const database = readFileSync(crashed);
-    const journal = readFileSync(`${crashed}-wal`);
-    const outcomes = { all: 0, butTheLast: 0, refused: 0 };
-    for (let at = 0; at < journal.length; at += (at - 32) % 4120 < 24 ? 1 : 61) {
-      const flipped = Buffer.from(journal);
-      flipped[at] = (flipped[at] as number) ^ (1 << (at % 8));
-      writeFileSync(crashed, database);
-      writeFileSync(`${crashed}-wal`, flipped);
-      const again = new RecordFile(Database, crashed, 'the test');
-      try {
-        again.open(OPTIONS);
-        const { records, damaged } = load(again);
-        expect(damaged).toEqual([]);
-        expect([all, all - 10]).toContain(records.length);
-        if (records.length === all) outcomes.all++;
-        else outcomes.butTheLast++;
-      } catch (error) {
-        expect(error).toMatchObject({ code: 'CORRUPTION' });
-        outcomes.refused++;
-      } finally {
-        again.close();
-      }
+    rmSync(`${crashed}-wal`);
+    const before = readFileSync(crashed);
+    const error = failure(() => opened(crashed));
+    expect(error.code).toBe('CORRUPTION');
+    expect(error.message).toContain('the last 2 group(s) of acknowledged writes are missing');
+    expect(readFileSync(crashed)).toEqual(before);
+    // What the message names, to go on with what is there.
+    rmSync(`${crashed}-mark`);
+    expect(load(opened(crashed).file).records).toEqual([]);
+  });
+
+  test('an older copy in the place of the log is told, as often as it is opened', () => {
+    const path = logPath();
+    const first = opened(path).file;
+    append(first, many(3));
+    first.close();
+    const old = readFileSync(path);
+    const second = opened(path).file;
+    append(second, many(2));
+    second.close();
+    writeFileSync(path, old);
+    for (let attempt = 0; attempt < 2; attempt++)
+      expect(failure(() => opened(path)).message).toContain('the last 1 group(s)');
+  });
+
+  test('a mark that is damaged, cut, absent, of another log or behind accuses nobody', () => {
+    const path = logPath();
+    const { file } = opened(path);
+    append(file, many(3));
+    const behind = readFileSync(`${path}-mark`);
+    append(file, many(3));
+    file.close();
+    const mark = readFileSync(`${path}-mark`);
+    const other = logPath();
+    const otherFile = new RecordFile(Database, other, 'the test');
+    otherFile.open({ ...OPTIONS, newLogId: 'e'.repeat(32) });
+    for (let group = 0; group < 5; group++) append(otherFile, many(1));
+    otherFile.close();
+    const marks = [behind, mark.subarray(0, 20), Buffer.alloc(32), readFileSync(`${other}-mark`)];
+    for (let bit = 0; bit < mark.length * 8; bit++) {
+      const flipped = Buffer.from(mark);
+      flipped[bit >> 3] = (flipped[bit >> 3] as number) ^ (1 << (bit & 7));
+      marks.push(flipped);
     }
-    expect(outcomes.refused).toBeGreaterThan(outcomes.butTheLast);
-    expect(outcomes.butTheLast).toBeGreaterThan(0);
+    for (const wrong of marks) {
+      writeFileSync(`${path}-mark`, wrong);
+      const again = new RecordFile(Database, path, 'the test');
+      again.open(OPTIONS);
+      expect(load(again).records).toHaveLength(6);
+      again.close();
+      expect(readFileSync(`${path}-mark`)).toEqual(mark);
+    }
   });
 
   test('a write-ahead file that a power loss cut gives whole groups, the oldest ones', () => {
@@ -429,13 +497,14 @@ describe('damage on the disk', () => {
     const { file } = opened(path);
     const groups = [5, 1, 30, 2, 10];
     for (const count of groups) append(file, many(count));
-    const crashed = crashCopy(path);
+    const crashed = crashCopy(path, 'power loss');
     const database = readFileSync(crashed);
     const journal = readFileSync(`${crashed}-wal`);
     const possible = groups.map((_, at) => groups.slice(0, at).reduce((sum, count) => sum + count, 0));
     for (let length = 0; length < journal.length; length += 509) {
       writeFileSync(crashed, database);
       writeFileSync(`${crashed}-wal`, journal.subarray(0, length));
+      rmSync(`${crashed}-mark`, { force: true });
       const again = new RecordFile(Database, crashed, 'the test');
       again.open(OPTIONS);
       expect(possible).toContain(load(again).records.length);
