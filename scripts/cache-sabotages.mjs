@@ -8,10 +8,83 @@ const UNCONFIRMED = [`${TEST}/coherence/unconfirmed-changes.test.ts`];
 const SHARED = [`${TEST}/engine/shared-redis.test.ts`];
 const REDIS = [`${TEST}/engine/redis.test.ts`];
 const STORE = [`${TEST}/storage/redis-store.test.ts`];
+const CLUSTER = [`${TEST}/storage/redis-cluster.test.ts`];
 const SIMULATION = [`${TEST}/simulation/simulation.test.ts`];
 
 /** @type {readonly import('./sabotages.mjs').Sabotage[]} */
 export const CACHE_SABOTAGES = [
+  {
+    name: 'cluster-shows-its-latest-part',
+    guarantee: 'G4: no part of a cluster is older than the position that is shown',
+    file: `${SRC}/storage/redis/redis-store.ts`,
+    find: 'other.position < one.position ? other : one',
+    replace: 'other.position > one.position ? other : one',
+    tests: CLUSTER,
+  },
+  {
+    name: 'cluster-confirms-only-what-it-writes',
+    guarantee: 'G4: every part of a cluster is told of every position',
+    file: `${SRC}/storage/redis/redis-store.ts`,
+    find: 'if (begins || confirms !== undefined)',
+    replace: 'if (begins && puts.length === 0)',
+    tests: CLUSTER,
+  },
+  {
+    name: 'lost-head-of-a-part-overlooked',
+    guarantee: 'G4: a part of a cluster that lost its head is a new generation',
+    file: `${SRC}/storage/redis/redis-store.ts`,
+    find: 'if (parts.some(({ generation }) => generation === undefined)) return undefined;',
+    replace: '',
+    tests: CLUSTER,
+  },
+  {
+    name: 'part-of-another-history-believed',
+    guarantee: 'G4: each part of a cache belongs to the history of SQL',
+    file: `${SRC}/coherence/cache-tier.ts`,
+    find: 'for (const other of head.others ?? []) {',
+    replace: 'for (const other of [] as ChangeHead[]) {',
+    tests: TIER,
+  },
+  {
+    name: 'generation-believed-once-seen',
+    guarantee: 'G4: a cache is compared with the history of SQL before it is believed',
+    file: `${SRC}/coherence/cache-tier.ts`,
+    find: 'const compared = head.generation === this.#compared;',
+    replace: 'const compared = true;',
+    tests: TIER,
+  },
+  {
+    name: 'lost-additions-of-a-catch-up-overlooked',
+    guarantee: 'G4: of every position that is judged all ids are known',
+    file: `${SRC}/coherence/cache-tier.ts`,
+    find: 'if (this.#unconfirmed.resets !== resets) {',
+    replace: 'if (this.#unconfirmed.resets < resets) {',
+    tests: TIER,
+  },
+  {
+    name: 'older-than-known-served-as-stale',
+    guarantee: 'G3: what this engine wrote and knows is not followed by what was before',
+    file: `${SRC}/coherence/cache-tier.ts`,
+    find: 'return generation === this.#compared && position >= this.#unconfirmed.floor;',
+    replace: 'return true;',
+    tests: TIER,
+  },
+  {
+    name: 'marks-that-fail-tried-at-once',
+    guarantee: 'A Redis that refuses writes does not cost SQL its time',
+    file: `${SRC}/coherence/cache-tier.ts`,
+    find: 'if (this.#nowMs < this.#markNotBeforeMs) return;',
+    replace: '',
+    tests: TIER,
+  },
+  {
+    name: 'confirmed-by-others-marked-again',
+    guarantee: 'Engines on one archive do not write for each other',
+    file: `${SRC}/coherence/cache-tier.ts`,
+    find: 'const head = this.#unconfirmed.size === 0 ? undefined : await',
+    replace: 'const head = this.#unconfirmed.size >= 0 ? undefined : await',
+    tests: TIER,
+  },
   {
     name: 'overtaken-copy-served',
     guarantee: 'G4: a copy that is older than what SQL has committed is not served',

@@ -48,6 +48,9 @@ const CHANGES_A_LOOK = 5000;
 const REPAIRED_AT_ONCE = 1000;
 /** So often it is asked for the time, and whether it is there. */
 const IDLE_MS = 5000;
+/** After copies could not be marked; doubled each time. */
+const MARK_AGAIN_MS = 1000;
+const MARK_AGAIN_MS_MAX = 30_000;
 /** Without a confirmation for so long, what was confirmed is looked up anew. */
 const STUCK_TIMEOUTS = 5;
 const GENERATION_DIGITS = 16;
@@ -103,6 +106,8 @@ export class CacheTier {
   readonly #unconfirmed = new UnconfirmedChanges();
   #archiveId: string | undefined;
   #generation: string | undefined;
+  /** The generation that was compared with SQL's history; one that was only seen may be of another. */
+  #compared: string | undefined;
   /** Up to where SQL's change log is known here without a gap. */
   #known: ChangeHead | undefined;
   #confirmed = 0;
@@ -116,6 +121,10 @@ export class CacheTier {
   #synced = false;
   #syncing: Promise<void> | undefined;
   #syncAgain = false;
+  /** What Redis lacks was too much to remember, and has to be marked there. */
+  #marking = false;
+  #markAgainMs = 0;
+  #markNotBeforeMs = Number.NEGATIVE_INFINITY;
   #bytesUnderWay = 0;
   readonly #writesUnderWay = new Set<Promise<unknown>>();
   #onlyPuts: OnlyPut[] = [];
@@ -227,6 +236,7 @@ export class CacheTier {
     this.#synced = false;
     // What it confirmed may belong to another history: only SQL can tell.
     this.#generation = undefined;
+    this.#compared = undefined;
     void this.sync();
   }
 
@@ -253,7 +263,7 @@ export class CacheTier {
     if (judged) this.#confirmedUpTo(head.position);
     else if (this.#synced && head.position < floor) this.#lostCount();
     const stale = !judged;
-    if (stale && archive?.available !== false) return [];
+    if (stale && (archive?.available !== false || !this.#mayHaveAll(head))) return [];
     const damaged: string[] = [];
     const hits = values.map((value, at): CacheHit | undefined => {
       if (value === undefined) return undefined;
@@ -266,6 +276,12 @@ export class CacheTier {
     });
     if (damaged.length > 0) this.#discard(generation, damaged);
     return hits;
+  }
+
+  /** Whether Redis has all that is known here of SQL; with an engine that has not met SQL yet it always has. */
+  #mayHaveAll({ generation, position }: CacheHead): boolean {
+    if (this.#known === undefined) return true;
+    return generation === this.#compared && position >= this.#unconfirmed.floor;
   }
 
   /**
@@ -334,6 +350,7 @@ export class CacheTier {
   async #open(archiveId: string): Promise<void> {
     this.#archiveId = archiveId;
     this.#generation = undefined;
+    this.#compared = undefined;
     try {
       await this.#parts.cache.open(archiveId);
       await this.#syncing;
@@ -350,24 +367,25 @@ export class CacheTier {
       let head = await cache.head();
       if (this.#parts.archive === undefined) {
         head ??= await cache.moveHead(undefined, this.#newHead({ position: 0, chain: NO_CHAIN }));
-        this.#adopt(head, 0);
+        if (head !== undefined) this.#adopt(head, 0);
         return;
       }
-      const same = head !== undefined && head.generation === this.#generation;
-      if (!same) this.#synced = false;
+      if (head === undefined || head.generation !== this.#generation) this.#synced = false;
       if (head !== undefined) this.#generation = head.generation;
       const known = this.#known;
       if (known === undefined) return;
       if (head === undefined) {
         const next = this.#newHead(known);
         head = await cache.moveHead(undefined, next);
+        if (head === undefined) return;
         if (head.generation === next.generation) {
           this.#adopt(head, head.position);
           return;
         }
       }
       // What was lost of the same history stands here still.
-      const covered = same && head.position >= this.#unconfirmed.floor && head.position <= known.position;
+      const compared = head.generation === this.#compared;
+      const covered = compared && head.position >= this.#unconfirmed.floor && head.position <= known.position;
       const recount = this.#recount;
       this.#recount = false;
       if (covered && !recount) this.#adopt(head, head.position);
@@ -383,44 +401,73 @@ export class CacheTier {
    * not know it any more, a new generation begins.
    */
   async #catchUp(head: CacheHead): Promise<void> {
-    const { archive, cache, events } = this.#parts;
-    const start: ChangeHead = { position: head.position, chain: head.chain };
-    let from = start;
-    let marking = false;
+    if (this.#nowMs < this.#markNotBeforeMs) return;
+    const archive = this.#parts.archive as RecordedArchive;
+    // A part that is ahead may be so by another history.
+    for (const other of head.others ?? []) {
+      const page = await archive.look(other, 1);
+      if (page.gap !== 'none') return this.#beginAnew(head, page);
+    }
+    if (this.#marking) return this.#markFrom(head);
+    const { resets } = this.#unconfirmed;
+    let from: ChangeHead = { position: head.position, chain: head.chain };
     do {
-      const page = await (archive as RecordedArchive).look(from, CHANGES_A_LOOK);
-      if (page.gap !== 'none') {
-        const next = this.#newHead(page.head);
-        const present = await cache.moveHead(head.generation, next);
-        if (present.generation === next.generation) this.#adopt(next, next.position);
-        else this.#syncAgain = true;
-        events.noticed(
-          `${page.gap === 'foreign' ? 'Redis holds copies of another history of SQL' : 'SQL has forgotten what was changed since Redis was last told'}: its copies are not used any more, and made anew as items are read.`,
-        );
-        return;
-      }
+      const page = await archive.look(from, CHANGES_A_LOOK);
+      if (page.gap !== 'none') return this.#beginAnew(head, page);
       for (const batch of page.batches) {
+        if (this.#unconfirmed.resets !== resets) break;
         const { position, chain } = batch;
-        const changes = [...changesOf(batch)];
+        this.#unconfirmed.add(position, chain, changesOf(batch), Number.NEGATIVE_INFINITY, false);
         from = { position, chain };
-        if (marking) {
-          if (!(await this.#mark(head, from, changes))) return;
-        } else if (!this.#unconfirmed.add(position, chain, changes, Number.NEGATIVE_INFINITY, false)) {
-          marking = true;
-          from = start;
-          break;
-        }
+      }
+      // Too much, with what was committed meanwhile, or SQL is not what it was: what was added is gone.
+      if (this.#unconfirmed.resets !== resets) {
+        if (this.#generation === head.generation) return this.#markFrom(head);
+        this.#syncAgain = true;
+        return;
       }
       // An answer without a next step would be asked for again and again.
       if (page.batches.length === 0 && from.position < (this.#known as ChangeHead).position) return;
     } while (from.position < (this.#known as ChangeHead).position && !this.#stopped);
-    if (marking) {
-      this.#syncAgain = true;
-      return;
-    }
     this.#unconfirmed.lowerFloor(head.position);
     this.#adopt(head, head.position);
     this.#arm(1);
+  }
+
+  /** Marks page by page what Redis was not told. Once that has failed, it is tried less and less often. */
+  async #markFrom(head: CacheHead): Promise<void> {
+    this.#marking = true;
+    this.#markAgainMs = Math.min(MARK_AGAIN_MS_MAX, Math.max(MARK_AGAIN_MS, this.#markAgainMs * 2));
+    this.#markNotBeforeMs = this.#nowMs + this.#markAgainMs;
+    let from: ChangeHead = { position: head.position, chain: head.chain };
+    while (from.position < (this.#known as ChangeHead).position) {
+      const page = await (this.#parts.archive as RecordedArchive).look(from, CHANGES_A_LOOK);
+      if (page.gap !== 'none') {
+        await this.#beginAnew(head, page);
+        break;
+      }
+      if (page.batches.length === 0 || this.#stopped || this.#generation !== head.generation) return;
+      for (const batch of page.batches) {
+        const { position, chain } = batch;
+        from = { position, chain };
+        if (!(await this.#mark(head, from, [...changesOf(batch)]))) return;
+      }
+    }
+    this.#marking = false;
+    this.#markAgainMs = 0;
+    this.#markNotBeforeMs = Number.NEGATIVE_INFINITY;
+    this.#syncAgain = true;
+  }
+
+  /** Makes everything unreachable that Redis holds. */
+  async #beginAnew(head: CacheHead, page: ChangePage): Promise<void> {
+    const next = this.#newHead(page.head);
+    const present = await this.#parts.cache.moveHead(head.generation, next);
+    if (present?.generation === next.generation) this.#adopt(next, next.position);
+    else this.#syncAgain = true;
+    this.#parts.events.noticed(
+      `${page.gap === 'foreign' ? 'Redis holds copies of another history of SQL' : 'SQL has forgotten what was changed since Redis was last told'}: its copies are not used any more, and made anew as items are read.`,
+    );
   }
 
   /** Marks the copies of a position that is too much to remember. Whether it could. */
@@ -436,6 +483,7 @@ export class CacheTier {
 
   #adopt(head: CacheHead, confirmed: number): void {
     this.#generation = head.generation;
+    this.#compared = head.generation;
     this.#confirmed = confirmed;
     this.#confirmedAtMs = this.#nowMs;
     this.#synced = true;
@@ -584,6 +632,13 @@ export class CacheTier {
       await this.sync();
       return;
     }
+    // Others may have confirmed what stands here, and nobody read since.
+    const head = this.#unconfirmed.size === 0 ? undefined : await cache.head().catch(() => undefined);
+    if (head !== undefined && head.generation === this.#generation && this.#synced) {
+      this.#confirmedUpTo(head.position);
+      // Forgotten by then.
+      await new Promise<void>((resolve) => this.#parts.scheduler.soon(resolve));
+    }
     for (;;) {
       const overdue = this.#unconfirmed.overdue(this.#nowMs - config.redisTimeoutMs, REPAIRED_AT_ONCE);
       if (overdue.length === 0) break;
@@ -593,6 +648,7 @@ export class CacheTier {
       }
     }
     const behind = (this.#known?.position ?? 0) > this.#confirmed;
+    if (!behind) this.#confirmedAtMs = this.#nowMs;
     const stuck = this.#nowMs - this.#confirmedAtMs > config.redisTimeoutMs * STUCK_TIMEOUTS;
     if (!behind || !stuck) return;
     this.#recount = true;

@@ -46,6 +46,7 @@ export class UnconfirmedChanges {
   readonly #positions = new Map<number, Position>();
   /** Ids of all positions. */
   #listed = 0;
+  #resets = 0;
 
   /** Below it nothing is known. */
   get floor(): number {
@@ -57,8 +58,14 @@ export class UnconfirmedChanges {
     return this.#ids.size;
   }
 
+  /** How often it has begun anew: who adds in several turns learns by it that what he added is gone. */
+  get resets(): number {
+    return this.#resets;
+  }
+
   /** Begins anew: everything up to and with `position` is confirmed. */
   reset(position: number): void {
+    this.#resets++;
     this.#floor = position;
     this.#newest = Math.max(this.#newest, position);
     this.#ids.clear();

@@ -23,6 +23,11 @@ export interface CacheHead {
   readonly position: number;
   /** The change log's chain there, 64 hex digits: tells histories apart. */
   readonly chain: string;
+  /**
+   * Of a cache in parts whose parts are at different positions, or of different histories: this head is the earliest, and
+   * these are the others. Told by `head` and `moveHead`.
+   */
+  readonly others?: readonly { readonly position: number; readonly chain: string }[];
 }
 
 /** Digits of a generation that say which archive it belongs to. */
@@ -144,8 +149,11 @@ export interface CacheStore {
   open(options: CacheOpenOptions): Promise<CacheInfo>;
   /** The head, `undefined` where there is none. */
   head(): Promise<CacheHead | undefined>;
-  /** Makes `next` the head, if the present generation is `expected` (`undefined`: none). Answers with the head after it. */
-  moveHead(expected: string | undefined, next: CacheHead): Promise<CacheHead>;
+  /**
+   * Makes `next` the head, if the present generation is `expected` (`undefined`: none). Answers with the head after it, as
+   * `head` does.
+   */
+  moveHead(expected: string | undefined, next: CacheHead): Promise<CacheHead | undefined>;
   /** Values of ids under a generation, and the head, at one moment. */
   getMany(generation: string, ids: readonly string[]): Promise<CacheRead>;
   /** Guarded writes. Idempotent. Where it rejects, some may have been written. */

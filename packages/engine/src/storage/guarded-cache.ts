@@ -82,7 +82,7 @@ export class GuardedCache {
     return this.#call('head', () => this.#store.head());
   }
 
-  moveHead(expected: string | undefined, next: CacheHead): Promise<CacheHead> {
+  moveHead(expected: string | undefined, next: CacheHead): Promise<CacheHead | undefined> {
     return this.#call('head', () => this.#store.moveHead(expected, next));
   }
 

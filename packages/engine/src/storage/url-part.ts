@@ -10,3 +10,9 @@ export function decodedPart(part: string, config: (problem: string) => SyncEngin
     );
   }
 }
+
+/** @param name Repeated only where it looks like one: in a URL that is not encoded it can be a part of a password. */
+export function unknownOption(name: string, known: readonly string[]): string {
+  const shown = /^[a-z_-]{1,30}$/i.test(name) ? ` ${JSON.stringify(name)}` : '';
+  return `it has an unknown option${shown}; known are ${known.join(', ')}. A ? in user or password has to be encoded`;
+}

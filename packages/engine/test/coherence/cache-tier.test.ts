@@ -20,7 +20,14 @@ const chainAt = (position: number, history: string): string => `${history}${posi
 function world() {
   const ports = manualPorts();
   const server = new CacheServer(() => ports.clock.monotonic());
-  const log = { batches: [] as ChangeBatch[], history: 'a', trimmed: 0, available: true, asked: 0 };
+  const log = {
+    batches: [] as ChangeBatch[],
+    history: 'a',
+    trimmed: 0,
+    available: true,
+    asked: 0,
+    onLook: () => {},
+  };
   const headAt = (position: number): ChangeHead => ({ position, chain: chainAt(position, log.history) });
   const archive = {
     get available() {
@@ -28,6 +35,7 @@ function world() {
     },
     async look({ position, chain }: ChangeHead, limit: number): Promise<ChangePage> {
       log.asked++;
+      log.onLook();
       if (!log.available) throw new Error('SQL is away');
       const head = headAt(log.batches.length);
       if (chain !== headAt(position).chain || position > log.batches.length)
@@ -200,6 +208,62 @@ test('a cache that fails over to something older is judged by what it answers', 
   expect(tier.lag).toBe(0);
 });
 
+test('a part of the cache that is ahead in another history makes all of it unreachable, and one ahead in this one does not', async () => {
+  const { commit, started, tier: make, noticed, ports } = world();
+  const { tier: first } = await started();
+  commit([item('a', 1)], first);
+  await settle();
+  commit([item('b', 2)]);
+  for (const [history, left] of [
+    ['a', 'v1'],
+    ['z', undefined],
+  ] as const) {
+    const { tier, store } = make();
+    const head = store.head.bind(store);
+    store.head = async () => {
+      const own = await head();
+      return own && { ...own, others: [{ position: 2, chain: chainAt(2, history) }] };
+    };
+    await tier.start('ab'.repeat(16));
+    await tier.archiveConnected('ab'.repeat(16), { position: 2, chain: chainAt(2, 'a') });
+    await settle();
+    await ports.clock.pass(10);
+    expect(await textsOf(tier, ['a'])).toEqual([left]);
+    await tier.stop();
+  }
+  expect(noticed).toEqual([expect.stringContaining('another history of SQL')]);
+});
+
+test('a cache of another history is not believed by who meets it before SQL, although it is as far', async () => {
+  const { commit, started, tier: make, noticed, ports, log } = world();
+  const { tier: first } = await started();
+  commit([item('a', 1)], first);
+  await settle();
+  await first.stop();
+  // SQL was restored from a copy, and has taken as many other writes since.
+  log.history = 'z';
+  const { tier } = make();
+  await tier.start('ab'.repeat(16));
+  await settle();
+  await tier.archiveConnected('ab'.repeat(16), { position: 1, chain: chainAt(1, 'z') });
+  await settle();
+  await ports.clock.pass(10);
+  expect(await textsOf(tier, ['a'])).toEqual([undefined]);
+  expect(noticed).toEqual([expect.stringContaining('another history of SQL')]);
+});
+
+test('what another engine confirmed is known without a read, and not marked once more', async () => {
+  const { commit, started, ports } = world();
+  const [{ tier: one }, { tier: two, store }] = [await started(), await started()];
+  let writes = 0;
+  store.arriving = async (operation) => void (operation === 'write' && writes++);
+  two.changed(commit([item('a', 1)], one));
+  await settle();
+  expect([one.lag, two.lag]).toEqual([0, 1]);
+  await ports.clock.pass(3000);
+  expect([two.lag, writes]).toEqual([0, 0]);
+});
+
 test('while SQL cannot be asked and was never met, what the cache holds is stale', async () => {
   const { commit, started, log, tier: make } = world();
   const { tier: first } = await started();
@@ -233,4 +297,111 @@ test('an engine whose commits wait for their turn confirms them when that has co
   await ports.clock.pass(10);
   await two.read(['a']);
   expect([one.lag, two.lag]).toEqual([0, 0]);
+});
+
+test('what is committed while a cache is caught up, and makes it too much, does not let older copies through', async () => {
+  const { commit, started, log, ports, tier: make } = world();
+  const { tier: first } = await started();
+  commit([item('a', 1)], first);
+  await settle();
+  await first.stop();
+  // Of these Redis is not told.
+  commit([item('a', 2)]);
+  for (let batch = 0; batch < 49; batch++)
+    commit(Array.from({ length: 1000 }, (_, at) => item(`x.${batch}.${at}`, 5)));
+  const { tier } = make();
+  let looks = 0;
+  log.onLook = () => {
+    if (++looks !== 10) return;
+    for (let batch = 0; batch < 8; batch++)
+      commit(
+        Array.from({ length: 1000 }, (_, at) => item(`y.${batch}.${at}`, 6)),
+        tier,
+      );
+  };
+  await tier.archiveConnected('ab'.repeat(16), { position: 51, chain: chainAt(51, 'a') });
+  await tier.start('ab'.repeat(16));
+  for (let seconds = 0; seconds < 10; seconds++) {
+    await settle();
+    expect(await textsOf(tier, ['a'])).toEqual([undefined]);
+    await ports.clock.pass(1000);
+  }
+  expect([tier.synced, tier.lag]).toEqual([true, 0]);
+});
+
+test('a history that changes while a cache is caught up is noticed', async () => {
+  const { commit, started, log, ports, tier: make } = world();
+  const { tier: first } = await started();
+  commit([item('a', 1)], first);
+  await settle();
+  await first.stop();
+  for (let batch = 0; batch < 12; batch++)
+    commit(Array.from({ length: 1000 }, (_, at) => item(`x.${batch}.${at}`, 5)));
+  const { tier } = make();
+  let looks = 0;
+  log.onLook = () => {
+    if (++looks !== 2) return;
+    log.history = 'z';
+    tier.missed({ position: 13, chain: chainAt(13, 'z') });
+  };
+  await tier.archiveConnected('ab'.repeat(16), { position: 13, chain: chainAt(13, 'a') });
+  await tier.start('ab'.repeat(16));
+  await settle();
+  await ports.clock.pass(3000);
+  expect(await textsOf(tier, ['a'])).toEqual([undefined]);
+  expect(tier.synced).toBe(true);
+});
+
+test('what this engine knows to be over is not served as stale: neither after a failover nor after too much', async () => {
+  for (const lose of ['failover', 'too much'] as const) {
+    const { commit, started, server, ports, log } = world();
+    const { tier } = await started();
+    commit([item('a', 1)], tier);
+    await settle();
+    const restore = server.snapshot();
+    if (lose === 'failover') {
+      commit([item('a', 2)], tier);
+      await settle();
+      await ports.clock.pass(100);
+      restore();
+    } else {
+      server.stop();
+      commit([item('a', 2)], tier);
+      for (let batch = 0; batch < 60; batch++)
+        commit(
+          Array.from({ length: 1000 }, (_, at) => item(`x.${batch}.${at}`, 5)),
+          tier,
+        );
+      server.start();
+    }
+    log.available = false;
+    for (let seconds = 0; seconds < 5; seconds++) {
+      expect(await textsOf(tier, ['a'])).toEqual([undefined]);
+      await ports.clock.pass(1000);
+    }
+  }
+});
+
+test('a cache that takes no marks is not asked about for ever at the cost of SQL', async () => {
+  const { commit, started, server, ports, log, tier: make } = world();
+  const { tier: first } = await started();
+  await first.stop();
+  for (let batch = 0; batch < 60; batch++)
+    commit(Array.from({ length: 1000 }, (_, at) => item(`x.${batch}.${at}`, 5)));
+  const { tier, store } = make();
+  let full = true;
+  store.arriving = async (operation) => {
+    if (operation === 'write' && full) throw new Error('OOM');
+  };
+  await tier.archiveConnected('ab'.repeat(16), { position: 60, chain: chainAt(60, 'a') });
+  await tier.start('ab'.repeat(16));
+  await settle();
+  await ports.clock.pass(60_000);
+  log.asked = 0;
+  await ports.clock.pass(300_000);
+  expect(log.asked).toBeLessThan(15);
+  full = false;
+  await ports.clock.pass(60_000);
+  expect([tier.synced, tier.lag]).toEqual([true, 0]);
+  expect(server.head?.position).toBe(60);
 });

@@ -1,6 +1,6 @@
 /** Which node of a cluster is used. */
 import { expect, test } from 'vitest';
-import { HostRota } from '#engine/storage/server/host-rota.js';
+import { HostRota } from '#engine/storage/host-rota.js';
 import { addressOf } from '#engine/storage/server/url.js';
 
 const HOSTS = ['a', 'b', 'c'].map((host) => ({ host, port: 1 }));

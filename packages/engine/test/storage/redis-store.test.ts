@@ -248,7 +248,15 @@ onServer('redis', (server) => {
     test('a server whose clock was set is asked for the time again, and takes writes', async () => {
       let skewMs = 0;
       const clock = { now: () => 0, monotonic: () => systemPorts.clock.monotonic() + skewMs };
-      const store = new RedisStore(server().url(), `s${prefixes++}:`, { redisTimeoutMs: 3000 }, { clock });
+      const store = new RedisStore(
+        server().url(),
+        `s${prefixes++}:`,
+        { redisTimeoutMs: 3000 },
+        {
+          ...systemPorts,
+          clock,
+        },
+      );
       onTestFinished(() => store.close());
       await store.open({ archiveId: ARCHIVE, lost: () => {} });
       await store.moveHead(undefined, { generation: GENERATION, position: 10, chain: CHAIN });

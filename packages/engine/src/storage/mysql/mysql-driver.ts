@@ -5,7 +5,7 @@
 import type { Pool, PoolConnection } from 'mysql2';
 import { SyncEngineError } from '../../base/errors.js';
 import type { Scheduler } from '../../ports/ports.js';
-import { HostRota } from '../server/host-rota.js';
+import { HostRota, type ServerHost } from '../host-rota.js';
 import { portionsOf } from '../server/portions.js';
 import type {
   Row,
@@ -16,7 +16,7 @@ import type {
   Table,
   Value,
 } from '../server/sql-driver.js';
-import { addressOf, type ServerAddress, type ServerHost } from '../server/url.js';
+import { addressOf, type ServerAddress } from '../server/url.js';
 
 const DEFAULT_PORT = 3306;
 /** Connections that are open at most: writers beside readers. */

@@ -6,7 +6,7 @@ import { Socket } from 'node:net';
 import type { Client, ClientBase, ClientConfig, Pool, PoolClient, QueryArrayConfig } from 'pg';
 import { SyncEngineError } from '../../base/errors.js';
 import type { Scheduler } from '../../ports/ports.js';
-import { HostRota } from '../server/host-rota.js';
+import { HostRota, type ServerHost } from '../host-rota.js';
 import { portionsOf } from '../server/portions.js';
 import type {
   Row,
@@ -17,7 +17,7 @@ import type {
   Table,
   Value,
 } from '../server/sql-driver.js';
-import { addressOf, type ServerAddress, type ServerHost } from '../server/url.js';
+import { addressOf, type ServerAddress } from '../server/url.js';
 import { binaryArray } from './binary-array.js';
 
 const DEFAULT_PORT = 5432;

@@ -1,35 +1,35 @@
 /** Where a Redis server is and how to get in, from a URL; what people are told of it has no credentials. */
 import { readFileSync } from 'node:fs';
 import { SyncEngineError } from '../../base/errors.js';
-import { decodedPart } from '../url-part.js';
+import type { ServerHost } from '../host-rota.js';
+import { decodedPart, unknownOption } from '../url-part.js';
 
 const DEFAULT_PORT = 6379;
 const OPTIONS = ['sslmode', 'sslca'];
 const MODES = ['require', 'verify-full'];
 
 export interface RedisAddress {
-  readonly host: string;
-  readonly port: number;
+  /** One server, or some nodes of a cluster. */
+  readonly hosts: readonly ServerHost[];
   readonly username: string | undefined;
   readonly password: string | undefined;
   readonly database: number;
   /** `undefined`: without TLS. */
   readonly tls: { readonly ca: string | undefined; readonly verify: boolean } | undefined;
-  /** `redis://cache:6379/0`. */
+  /** `redis://cache:6379/0`; several nodes are separated by commas. */
   readonly place: string;
 }
 
+/** What is before the hosts, the hosts, and the rest. */
+const PARTS = /^([a-z]+:\/\/(?:[^/?#]*@)?)([^/?#@]*)(.*)$/is;
+
 /** @throws `CONFIG`; the message repeats nothing of the URL but names of options. */
 export function redisAddressOf(url: string): RedisAddress {
-  let parsed: URL;
-  try {
-    parsed = new URL(url);
-  } catch {
-    throw config('it is no URL; it has the form redis://user:password@host:port/0, or rediss:// for TLS');
-  }
+  const [, start = '', list = '', rest = ''] = PARTS.exec(url) ?? [];
+  const all = list.split(',').map((name) => parsedUrl(`${start}${name}${rest}`));
+  const parsed = all[0] as URL;
   for (const name of parsed.searchParams.keys())
-    if (!OPTIONS.includes(name))
-      throw config(`it has the unknown option ${JSON.stringify(name)}; known are ${OPTIONS.join(', ')}`);
+    if (!OPTIONS.includes(name)) throw config(unknownOption(name, OPTIONS));
   const path = parsed.pathname.replace(/^\//, '');
   if (!/^\d{0,5}$/.test(path)) throw config('its path is the number of a database, such as /0');
   const secure = parsed.protocol === 'rediss:';
@@ -37,17 +37,29 @@ export function redisAddressOf(url: string): RedisAddress {
   if (!MODES.includes(mode)) throw config(`sslmode is one of ${MODES.join(', ')}`);
   const caPath = parsed.searchParams.get('sslca');
   if (!secure && parsed.searchParams.size > 0) throw config('sslmode and sslca need rediss://');
-  const host = parsed.hostname.replace(/^\[|\]$/g, '') || 'localhost';
-  const port = parsed.port === '' ? DEFAULT_PORT : Number(parsed.port);
+  const hosts = all.map(({ hostname, port }) => ({
+    host: hostname.replace(/^\[|\]$/g, '') || 'localhost',
+    port: port === '' ? DEFAULT_PORT : Number(port),
+  }));
+  const names = all.map(({ hostname }, at) => `${hostname || 'localhost'}:${hosts[at]?.port}`);
   return {
-    host,
-    port,
+    hosts,
     username: decodedPart(parsed.username, config) || undefined,
     password: decodedPart(parsed.password, config) || undefined,
     database: Number(path),
     tls: secure ? { ca: readCa(caPath), verify: mode === 'verify-full' } : undefined,
-    place: `${parsed.protocol}//${parsed.hostname || 'localhost'}:${port}/${Number(path)}`,
+    place: `${parsed.protocol}//${names.join(',')}/${Number(path)}`,
   };
+}
+
+function parsedUrl(url: string): URL {
+  try {
+    return new URL(url);
+  } catch {
+    throw config(
+      'it is no URL; it has the form redis://user:password@host:port/0, rediss:// for TLS, with several nodes of a cluster redis://host:port,host:port',
+    );
+  }
 }
 
 function readCa(path: string | null): string | undefined {

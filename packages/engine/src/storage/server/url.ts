@@ -1,12 +1,8 @@
 /** Where a server is and how to get in, from a URL; what people are told of it has no credentials. */
 import { readFileSync } from 'node:fs';
 import { SyncEngineError } from '../../base/errors.js';
-import { decodedPart } from '../url-part.js';
-
-export interface ServerHost {
-  readonly host: string;
-  readonly port: number;
-}
+import type { ServerHost } from '../host-rota.js';
+import { decodedPart, unknownOption } from '../url-part.js';
 
 export interface ServerAddress {
   /** Nodes of one cluster, or one server; one of them is used at a time, the first that can be. */
@@ -35,8 +31,7 @@ export function addressOf(url: string, defaultPort: number): ServerAddress {
   if (database === '' || database.includes('/'))
     throw config('it names no database; it has the form scheme://user:password@host:port/database');
   for (const name of parsed.searchParams.keys())
-    if (!OPTIONS.includes(name))
-      throw config(`it has the unknown option ${JSON.stringify(name)}; known are ${OPTIONS.join(', ')}`);
+    if (!OPTIONS.includes(name)) throw config(unknownOption(name, OPTIONS));
   const mode = parsed.searchParams.get('sslmode') ?? 'disable';
   if (!MODES.includes(mode)) throw config(`sslmode is one of ${MODES.join(', ')}`);
   const caPath = parsed.searchParams.get('sslca');

@@ -2,7 +2,12 @@
  * Which of several servers is used: one at a time, and the same one for as long as it serves. The nodes of a cluster take
  * writes alike, but those of one id through one node need not be compared between nodes.
  */
-import type { ServerHost } from './url.js';
+
+/** One server, or one node of a cluster. */
+export interface ServerHost {
+  readonly host: string;
+  readonly port: number;
+}
 
 export class HostRota {
   readonly #hosts: readonly ServerHost[];
