@@ -56,9 +56,9 @@ export const CACHE_SABOTAGES = [
   {
     name: 'lost-additions-of-a-catch-up-overlooked',
     guarantee: 'G4: of every position that is judged all ids are known',
-    file: `${SRC}/coherence/cache-tier.ts`,
-    find: 'if (this.#unconfirmed.resets !== resets) {',
-    replace: 'if (this.#unconfirmed.resets < resets) {',
+    file: `${SRC}/coherence/unconfirmed-changes.ts`,
+    find: 'this.#resets++;',
+    replace: '',
     tests: TIER,
   },
   {

@@ -58,7 +58,7 @@ const ADVICE: readonly (readonly [RegExp, string])[] = [
   [/^WRONGPASS|^ERR invalid password|AUTH/, 'User or password is wrong: correct redisUrl.'],
   [
     /^NOPERM/,
-    'The user lacks a right: it needs GET MGET SET PSETEX DEL UNLINK EXISTS GETRANGE EVALSHA EVAL SCRIPT SCAN TIME INFO OBJECT STRLEN PING and the sorted-set commands on keys that begin with redisPrefix.',
+    'The user lacks a right: it needs GET MGET SET PSETEX DEL UNLINK EXISTS GETRANGE EVALSHA EVAL SCRIPT SCAN TIME INFO OBJECT STRLEN PING and the sorted-set commands on keys that begin with redisPrefix; in a cluster CLUSTER and ASKING, too.',
   ],
   [/^CLUSTERDOWN/, 'The cluster is down: a slot has no master.'],
   [/^MOVED|^ASK|^TRYAGAIN/, 'The cluster is being rearranged; it is tried again.'],
