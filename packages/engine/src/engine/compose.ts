@@ -13,7 +13,7 @@ import { RedisStore } from '../storage/redis/redis-store.js';
 import { ServerArchive } from '../storage/server/server-archive.js';
 import { SqliteArchive } from '../storage/sqlite/sqlite-archive.js';
 import { guardedLogger } from '../telemetry/guarded-logger.js';
-import { assertTelemetry, type TelemetryOptions } from '../telemetry/options.js';
+import type { TelemetryOptions } from '../telemetry/options.js';
 import type { RecordStore } from '../wal/record-store.js';
 import { SqliteRecordStore } from '../wal/sqlite-record-store.js';
 
@@ -28,10 +28,15 @@ export interface Ports extends SystemPorts {
   readonly telemetry?: TelemetryOptions;
 }
 
-/** @throws `CONFIG` for telemetry that is not usable. */
+/** The machine's, where the caller gave none; a port that is `undefined` is none. */
 export function composePorts(ports: Partial<Ports>): Ports {
-  if (ports.telemetry !== undefined) assertTelemetry(ports.telemetry);
-  return { ...systemPorts, ...ports, logger: guardedLogger(ports.logger ?? systemPorts.logger) };
+  return {
+    ...ports,
+    clock: ports.clock ?? systemPorts.clock,
+    scheduler: ports.scheduler ?? systemPorts.scheduler,
+    random: ports.random ?? systemPorts.random,
+    logger: guardedLogger(ports.logger ?? systemPorts.logger),
+  };
 }
 
 /** @throws `CONFIG` for a URL that cannot be used. */

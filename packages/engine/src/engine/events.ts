@@ -1,5 +1,6 @@
 /** What an engine tells its listeners. A listener that throws harms nobody; an unheard error is no crash. */
-import { messageOf, type SyncEngineError, type Tier } from '../base/errors.js';
+import { messageOf, SyncEngineError, type Tier } from '../base/errors.js';
+import { nearest } from '../config/nearest.js';
 import type { Logger } from '../ports/ports.js';
 import type { BackpressureLevel } from '../resilience/backpressure.js';
 import type { CircuitState } from '../resilience/circuit-breaker.js';
@@ -33,6 +34,16 @@ export type EngineEventName = keyof EngineEvents;
 /** Called at each event; what it throws goes to the logger. */
 export type EngineListener<Name extends EngineEventName> = (event: EngineEvents[Name]) => void;
 
+const NAMES = Object.keys({
+  state: true,
+  backpressure: true,
+  circuit: true,
+  corruption: true,
+  deadLetter: true,
+  stale: true,
+  error: true,
+} satisfies Record<EngineEventName, true>);
+
 export class Emitter {
   readonly #logger: Logger;
   readonly #listeners = new Map<EngineEventName, Set<(event: never) => void>>();
@@ -42,12 +53,14 @@ export class Emitter {
   }
 
   on<Name extends EngineEventName>(name: Name, listener: EngineListener<Name>): void {
+    assertListener(name, listener);
     const listeners = this.#listeners.get(name) ?? new Set();
     this.#listeners.set(name, listeners);
     listeners.add(listener);
   }
 
   off<Name extends EngineEventName>(name: Name, listener: EngineListener<Name>): void {
+    assertListener(name, listener);
     this.#listeners.get(name)?.delete(listener);
   }
 
@@ -60,4 +73,17 @@ export class Emitter {
       }
     }
   }
+}
+
+/** Whoever listens to a misspelt name would wait for ever. */
+function assertListener(name: unknown, listener: unknown): void {
+  if (!NAMES.includes(name as string)) {
+    const suggestion = typeof name === 'string' ? nearest(name, NAMES) : undefined;
+    throw new SyncEngineError(
+      'CONFIG',
+      `There is no event ${JSON.stringify(name) ?? typeof name}${suggestion === undefined ? '' : ` (did you mean ${suggestion}?)`}; events are ${NAMES.join(', ')}.`,
+    );
+  }
+  if (typeof listener !== 'function')
+    throw new TypeError(`A listener is a function; got ${listener === null ? 'null' : typeof listener}.`);
 }

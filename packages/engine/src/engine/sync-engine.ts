@@ -36,6 +36,7 @@ import type { FilterStatus } from './filter-keeper.js';
 import { getOrInsert, type LoadFactory, type LoadParts } from './get-or-insert.js';
 import type { HealthCheck } from './health.js';
 import type { EngineState } from './lifecycle.js';
+import { assertPorts } from './port-check.js';
 import { type PageOptions, Queries, type ScanOptions, tombstone } from './queries.js';
 import { EngineRuntime, type ShutdownResult } from './runtime.js';
 import { type ScrubResult, scrub } from './scrub.js';
@@ -122,9 +123,10 @@ export class SyncEngine implements AsyncDisposable {
 
   /**
    * Connects to nothing; `start()` does.
-   * @throws `CONFIG` listing every problem of the configuration.
+   * @throws `CONFIG` listing every problem of the configuration, or of the ports.
    */
   constructor(config: SyncEngineConfig = {}, ports: Partial<Ports> = {}) {
+    assertPorts(ports);
     this.#readyMade = {
       cache: ports.cache !== undefined,
       archive: ports.archive !== undefined,
@@ -175,7 +177,10 @@ export class SyncEngine implements AsyncDisposable {
     return this.#runtime.state;
   }
 
-  /** Calls `listener` at every event of this name. */
+  /**
+   * Calls `listener` at every event of this name.
+   * @throws `CONFIG` for a name that no event has, TypeError for a listener that is no function.
+   */
   on<Name extends EngineEventName>(event: Name, listener: EngineListener<Name>): this {
     this.#runtime.emitter.on(event, listener);
     return this;
@@ -392,12 +397,16 @@ export class SyncEngine implements AsyncDisposable {
     return items;
   }
 
-  /** What memory holds, at once; `undefined` says nothing about the tiers below. @throws `ENGINE_STATE`. */
+  /**
+   * What memory holds, at once; `undefined` says nothing about the tiers below.
+   * @throws `ENGINE_STATE`; TypeError and `CONFIG` for what is no id.
+   */
   peek(id: string): SyncItem | undefined {
     const runtime = this.#runtime;
     if (runtime.state !== 'Running') throw this.#stateError('peek');
     const found = runtime.memory.read(id);
     if (found === 'absent' || found === 'spilled') {
+      assertId(id); // Only here: what memory holds has an id, and a hit pays for nothing.
       this.#counters.peekMisses++;
       return undefined;
     }

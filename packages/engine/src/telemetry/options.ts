@@ -2,8 +2,6 @@
  * Where telemetry goes. The interfaces say what the engine calls of OpenTelemetry, so that the package needs its
  * API neither to compile nor to load; the providers of any SDK fit them.
  */
-import { SyncEngineError } from '../base/errors.js';
-
 /** What an attribute may be. */
 export type AttributeValue = string | number | boolean;
 /** Attributes of measurements and spans, by name. */
@@ -101,27 +99,22 @@ export interface TracerProviderLike {
 
 const KNOWN = ['meterProvider', 'tracerProvider', 'attributes'];
 
-/** @throws `CONFIG` listing every problem. */
-export function assertTelemetry(options: unknown): asserts options is TelemetryOptions {
+/** What is wrong with the options, one sentence each. */
+export function* telemetryProblems(options: unknown): Generator<string> {
   if (typeof options !== 'object' || options === null || Array.isArray(options)) {
-    throw new SyncEngineError('CONFIG', 'telemetry must be an object of meterProvider and tracerProvider.');
+    yield 'telemetry must be an object of meterProvider and tracerProvider';
+    return;
   }
-  const problems = [...problemsOf(options as Record<string, unknown>)];
-  if (problems.length === 0) return;
-  throw new SyncEngineError('CONFIG', `telemetry is not usable: ${problems.join('; ')}.`, {
-    context: { problems },
-  });
-}
-
-function* problemsOf(options: Record<string, unknown>): Generator<string> {
-  for (const key of Object.keys(options))
-    if (!KNOWN.includes(key)) yield `unknown key ${JSON.stringify(key)}; known are ${KNOWN.join(', ')}`;
-  if (!isProvider(options['meterProvider'], 'getMeter'))
-    yield "meterProvider must be 'global' or have getMeter()";
-  if (!isProvider(options['tracerProvider'], 'getTracer'))
-    yield "tracerProvider must be 'global' or have getTracer()";
-  if (!areAttributes(options['attributes']))
-    yield 'attributes must be an object of strings, numbers and booleans';
+  const given = options as Readonly<Record<string, unknown>>;
+  for (const key of Object.keys(given))
+    if (!KNOWN.includes(key))
+      yield `telemetry has the unknown key ${JSON.stringify(key)}; known are ${KNOWN.join(', ')}`;
+  if (!isProvider(given['meterProvider'], 'getMeter'))
+    yield "telemetry.meterProvider must be 'global' or have getMeter()";
+  if (!isProvider(given['tracerProvider'], 'getTracer'))
+    yield "telemetry.tracerProvider must be 'global' or have getTracer()";
+  if (!areAttributes(given['attributes']))
+    yield 'telemetry.attributes must be an object of strings, numbers and booleans';
 }
 
 function isProvider(value: unknown, method: string): boolean {

@@ -168,6 +168,68 @@ describe('a configuration is checked as a whole', () => {
   });
 });
 
+describe('the second argument is checked as a whole', () => {
+  const problems = (ports: unknown): readonly string[] =>
+    thrown(() => new SyncEngine({}, ports as never)).context.problems ?? [];
+
+  test('a misspelt logger is refused, where it was silence for ever', () => {
+    const error = thrown(() => new SyncEngine({}, { loger: console } as never));
+    expect(error).toMatchObject({ code: 'CONFIG', outcome: 'not-applied' });
+    expect(error.message).toContain('unknown port "loger" (did you mean logger?)');
+    expect(problems({ xyzxyzxyz: 1 })[0]).toContain('known are clock, scheduler');
+  });
+
+  test('a port that lacks methods is refused with their names, not at its first use', () => {
+    // A cache without close() worked until the shutdown, which ended in a TypeError.
+    expect(problems({ cache: {} })[0]).toMatch(/^cache must be .* open\(\), head\(\).* close\(\)$/);
+    expect(problems({ logger: { debug() {}, info() {}, error: 5 } })).toEqual([
+      'logger must be an object that has warn(), error()',
+    ]);
+    for (const port of ['clock', 'scheduler', 'random', 'archive', 'recordStore', 'evictionPolicy'])
+      for (const value of [{}, 5, null, 'x', []])
+        expect(problems({ [port]: value })[0]).toContain(`${port} must be`);
+    expect(problems({ evictionPolicy: { score: () => 0, evicted: 'no' } })[0]).toContain('has evicted()');
+  });
+
+  test('every mistake is listed at once, those of telemetry too', () => {
+    expect(problems({ loger: console, logger: {}, evictionPolicy: 5, telemetry: { meter: 1 } })).toHaveLength(
+      4,
+    );
+    for (const ports of [null, 7, 'x', []]) expect(problems(ports)[0]).toContain('must be an object');
+  });
+
+  test('what fits is taken: a console, a policy without its optional method, a port that is undefined', async () => {
+    const ports = {
+      logger: console,
+      evictionPolicy: { score: () => 0 },
+      clock: undefined,
+      random: undefined,
+    };
+    const engine = new SyncEngine({}, ports as never);
+    expect((await engine.healthCheck()).state).toBe('Created');
+  });
+});
+
+test('a listener of no event, or that is no function, is refused', async () => {
+  const { engine } = await startedFakes();
+  const misspelt = thrown(() => engine.on('eror' as never, () => {}));
+  expect(misspelt).toMatchObject({ code: 'CONFIG' });
+  expect(misspelt.message).toMatch(/"eror" \(did you mean error\?\); events are state, .*, stale, error/);
+  for (const name of [undefined, 5, 'toString'] as never[])
+    expect(thrown(() => engine.on(name, () => {})).code).toBe('CONFIG');
+  expect(thrown(() => engine.off('eror' as never, () => {})).code).toBe('CONFIG');
+  for (const listener of [undefined, null, 5] as never[])
+    expect(thrown(() => engine.on('error', listener))).toBeInstanceOf(TypeError);
+});
+
+test('peek refuses what is no id, as get does', async () => {
+  const { engine } = await startedFakes();
+  for (const id of [5, undefined, null, {}] as never[])
+    expect(thrown(() => engine.peek(id))).toBeInstanceOf(TypeError);
+  for (const id of ['', ...ILL_FORMED]) expect(thrown(() => engine.peek(id)).code).toBe('CONFIG');
+  expect(engine.peek('absent')).toBeUndefined();
+});
+
 test('ContentType.detect parses', () => {
   expect(ContentType.detect('{"a":1}')).toBe('json');
   expect(ContentType.detect(Buffer.from('[1'))).toBe('binary');
