@@ -2,7 +2,7 @@
 /**
  * The fault matrix: each fault on each backend, while an engine is under load (faults/).
  *
- *   node proof/faults.mjs [--on sql|redis|host] [--fault words] [--backend words] [--seed N] [--lanes N]
+ *   node proof/faults.mjs [--on sql|redis|host|galera|'redis cluster'] [--fault words] [--backend words] [--seed N] [--lanes N]
  */
 import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -13,6 +13,16 @@ import { Lane } from './faults/targets.mjs';
 /** @typedef {import('./faults/targets.mjs').Backend} Backend */
 /** @typedef {import('./faults/cell.mjs').CellResult} CellResult */
 
+/** @param {Backend} backend @param {import('./faults/cell.mjs').Fault['on']} on */
+function suffers({ sql, redis }, on) {
+  if (on === 'galera') return sql === 'galera';
+  if (on === 'redis cluster') return redis === 'cluster';
+  // A cluster has faults of its own.
+  if (sql === 'galera' || redis === 'cluster') return false;
+  if (on === 'sql') return sql !== 'sqlite';
+  return on === 'host' || redis;
+}
+
 /** @type {readonly Backend[]} */
 const BACKENDS = [
   { sql: 'mariadb', redis: false },
@@ -21,12 +31,18 @@ const BACKENDS = [
   { sql: 'postgres', redis: true },
   { sql: 'sqlite', redis: false },
   { sql: 'sqlite', redis: true },
+  { sql: 'galera', redis: false },
+  { sql: 'galera', redis: true },
+  { sql: 'galera', redis: 'cluster' },
+  { sql: 'mariadb', redis: 'cluster' },
+  { sql: 'postgres', redis: 'cluster' },
+  { sql: 'sqlite', redis: 'cluster' },
 ];
 
 /** Which faults a backend can suffer. */
 const CELLS = BACKENDS.flatMap((backend) =>
   FAULTS.filter((fault) => fault.fits?.(backend) !== false)
-    .filter(({ on }) => on === 'host' || (on === 'sql' ? backend.sql !== 'sqlite' : backend.redis))
+    .filter(({ on }) => suffers(backend, on))
     .map((fault) => ({ backend, fault })),
 );
 

@@ -27,7 +27,7 @@ const GROWTH_MAX = 200 * 1024 * 1024;
 /**
  * @typedef {object} Fault
  * @property {string} name
- * @property {'sql' | 'redis' | 'host'} on
+ * @property {'sql' | 'redis' | 'host' | 'galera' | 'redis cluster'} on
  * @property {(context: Context) => Promise<(() => Promise<unknown>) | undefined>} strike Resolves with what ends it.
  * @property {(context: Context) => Promise<string | undefined> | string | undefined} observed What shows that it was there.
  * @property {number} [holdMs] It lasts at least so long.
@@ -159,7 +159,7 @@ class Subject {
 
 /** @param {Backend} backend */
 export function nameOf({ sql, redis }) {
-  return redis ? `${sql} + redis` : sql;
+  return redis === false ? sql : `${sql} + redis${redis === 'cluster' ? ' cluster' : ''}`;
 }
 
 /**

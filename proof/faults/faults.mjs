@@ -4,6 +4,7 @@ import { spawnSync } from 'node:child_process';
 import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { CLUSTER_FAULTS } from './cluster-faults.mjs';
 
 /** @typedef {import('./cell.mjs').Fault} Fault */
 /** @typedef {import('./cell.mjs').Context} Context */
@@ -556,4 +557,4 @@ export function mountSmallDisk(directory, megabytes) {
 }
 
 /** Every fault. @type {readonly Fault[]} */
-export const FAULTS = [...SQL_FAULTS, ...REDIS_FAULTS, ...HOST_FAULTS];
+export const FAULTS = [...SQL_FAULTS, ...REDIS_FAULTS, ...HOST_FAULTS, ...CLUSTER_FAULTS];

@@ -10,12 +10,14 @@ import { join } from 'node:path';
 import { createConnection } from 'mysql2/promise';
 import pg from 'pg';
 import { createClient } from 'redis';
-import { startServer } from '../../scripts/servers/servers.mjs';
+import { GaleraCluster } from '../../scripts/servers/galera.mjs';
+import { RedisCluster } from '../../scripts/servers/redis-cluster.mjs';
+import { createDatabase, startServer } from '../../scripts/servers/servers.mjs';
 import { FaultyProxy } from './proxy.mjs';
 
 /** @typedef {import('../../scripts/servers/servers.mjs').PrivateServer} PrivateServer */
 /** @typedef {'sqlite' | 'mariadb' | 'postgres'} SqlKind */
-/** @typedef {{ sql: SqlKind, redis: boolean }} Backend */
+/** @typedef {{ sql: SqlKind | 'galera', redis: boolean | 'cluster' }} Backend */
 /**
  * @typedef {object} SqlTarget
  * @property {SqlKind} kind
@@ -41,6 +43,8 @@ import { FaultyProxy } from './proxy.mjs';
  * @property {Record<string, unknown>} direct For who looks afterwards.
  * @property {SqlTarget | undefined} sql
  * @property {RedisTarget | undefined} redis
+ * @property {GaleraCluster | undefined} galera
+ * @property {RedisCluster | undefined} redisCluster
  * @property {() => Promise<void>} remove
  */
 
@@ -65,6 +69,10 @@ const REDIS_ARGS = [
 export class Lane {
   /** @type {Map<string, PrivateServer>} */
   #servers = new Map();
+  /** @type {GaleraCluster | undefined} */
+  #galera;
+  /** @type {RedisCluster | undefined} */
+  #redisCluster;
 
   /** @param {'mariadb' | 'postgres' | 'redis'} kind */
   async server(kind) {
@@ -80,8 +88,17 @@ export class Lane {
   /** @param {Backend} backend @returns {Promise<Place>} */
   async place({ sql, redis }) {
     const directory = mkdtempSync(join(tmpdir(), 'sync-engine-fault-'));
-    const onSql = sql === 'sqlite' ? undefined : await this.#sql(sql);
-    const onRedis = redis ? await this.#redis() : undefined;
+    const galera = sql === 'galera' ? await this.#galeraCluster() : undefined;
+    const redisCluster = redis === 'cluster' ? await this.#clusterOfRedis() : undefined;
+    const onSql = sql === 'mariadb' || sql === 'postgres' ? await this.#sql(sql) : undefined;
+    const onRedis = redis === true ? await this.#redis() : undefined;
+    const ofCluster = redisCluster && {
+      redisUrl: redisCluster.url(),
+      redisPrefix: `f${randomBytes(5).toString('hex')}:`,
+    };
+    const database = galera && `f${randomBytes(5).toString('hex')}`;
+    if (galera !== undefined) await createDatabase(/** @type {PrivateServer} */ (galera.nodes[0]), database);
+    const galeraUrl = galera?.url(/** @type {string} */ (database));
     const file = `sqlite:${join(directory, 'archive.db')}`;
     const common = { ...SETTINGS, walPath: join(directory, 'log.db') };
     const ofRedis = onRedis && { redisPrefix: onRedis.target.prefix };
@@ -89,7 +106,8 @@ export class Lane {
       directory,
       config: {
         ...common,
-        sqlUrl: onSql?.url ?? file,
+        sqlUrl: galeraUrl ?? onSql?.url ?? file,
+        ...ofCluster,
         ...(onRedis && { ...ofRedis, redisUrl: onRedis.url }),
       },
       direct: {
@@ -99,11 +117,14 @@ export class Lane {
         sqlTimeoutMs: 20_000,
         sqlReadTimeoutMs: 10_000,
         redisTimeoutMs: 3000,
-        sqlUrl: onSql?.direct ?? file,
+        sqlUrl: galeraUrl ?? onSql?.direct ?? file,
+        ...ofCluster,
         ...(onRedis && { ...ofRedis, redisUrl: onRedis.direct }),
       },
       sql: onSql?.target,
       redis: onRedis?.target,
+      galera,
+      redisCluster,
       async remove() {
         onSql?.target.proxy.close();
         onRedis?.target.proxy.close();
@@ -113,7 +134,20 @@ export class Lane {
   }
 
   async stop() {
-    await Promise.all([...this.#servers.values()].map((server) => server.stop()));
+    const servers = [...this.#servers.values(), this.#galera, this.#redisCluster];
+    await Promise.all(servers.map((server) => server?.stop()));
+  }
+
+  async #galeraCluster() {
+    this.#galera ??= await new GaleraCluster().start();
+    await this.#galera.settled();
+    return this.#galera;
+  }
+
+  async #clusterOfRedis() {
+    this.#redisCluster ??= await new RedisCluster().start();
+    await this.#redisCluster.settled();
+    return this.#redisCluster;
   }
 
   /** A database, and a user who is no administrator. @param {'mariadb' | 'postgres'} kind */
