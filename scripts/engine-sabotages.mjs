@@ -267,6 +267,14 @@ export const ENGINE_SABOTAGES = [
     tests: [`${TEST}/engine/secrets.test.ts`, `${TEST}/engine/input.test.ts`],
   },
   {
+    name: 'content-in-a-json-error',
+    guarantee: 'G16: what V8 says of bad JSON quotes the content',
+    file: `${SRC}/item/sync-item.ts`,
+    find: 'throw new SyntaxError(\n        `',
+    replace: 'throw new SyntaxError(\n        this.text() + `',
+    tests: [`${TEST}/item/sync-item.test.ts`],
+  },
+  {
     name: 'write-to-go-once-more-passed-over',
     guarantee: 'G1, G12: a write whose base has gone is applied once more',
     file: `${SRC}/engine/flush.ts`,

@@ -1,7 +1,8 @@
 /**
  * The item that callers submit and get: bytes under an id. It never changes; `submit` stamps a copy.
  */
-import { SyncEngineError } from '../base/errors.js';
+import { type InspectOptions, inspect } from 'node:util';
+import { messageOf, SyncEngineError } from '../base/errors.js';
 import { msOfVersion } from './hybrid-clock.js';
 import { isText, TEXT_LIMITS, type TextLimit } from './item-text.js';
 import { assertId } from './object-id.js';
@@ -128,9 +129,8 @@ export class SyncItem implements BatchableItem {
 
   /** An item of the JSON form of `value`. @throws TypeError where `value` has none (undefined, a cycle, a BigInt). */
   static fromJson(id: string, value: unknown, init?: Omit<SyncItemInit, 'contentType'>): SyncItem {
-    const text = JSON.stringify(value);
-    if (text === undefined) throw new TypeError(`The value has no JSON form: ${typeof value}.`);
-    return new SyncItem(id, text, { ...init, contentType: 'json' });
+    assertId(id);
+    return new SyncItem(id, jsonOf(id, value), { ...init, contentType: 'json' });
   }
 
   /** The id, as it was given. */
@@ -158,9 +158,17 @@ export class SyncItem implements BatchableItem {
     return this.#revision.content.length;
   }
 
-  /** The content as JSON, parsed at each call. @throws SyntaxError where it is not JSON. */
+  /** The content as JSON, parsed at each call. @throws SyntaxError with the id where it is not JSON. */
   json<T = unknown>(): T {
-    return JSON.parse(this.#revision.content.toString('utf8')) as T;
+    try {
+      return JSON.parse(this.#revision.content.toString('utf8')) as T;
+    } catch {
+      // V8's own words quote the content, so they are not even the cause.
+      const { id, contentType } = this;
+      throw new SyntaxError(
+        `The content of ${JSON.stringify(id)} is not JSON; its contentType is '${contentType}'. Use text() or content.`,
+      );
+    }
   }
 
   /** The content as UTF-8 text. */
@@ -242,6 +250,14 @@ export class SyncItem implements BatchableItem {
     return item;
   }
 
+  /** What `console.log` shows: which item it is, and nothing of its content. */
+  [inspect.custom](depth: number, options: InspectOptions): string {
+    if (depth < 0) return '[SyncItem]';
+    const { id, version, sizeBytes, contentType } = this;
+    const shown = { id, version, sizeBytes, contentType, deleted: this.#revision.deleted };
+    return `SyncItem ${inspect(shown, options)}`;
+  }
+
   #anew(change: Partial<Revision>): SyncItem {
     const unstamped = {
       version: 0,
@@ -296,4 +312,16 @@ function copyOf(content: unknown): Buffer {
   throw new TypeError(
     `Content is a Uint8Array or a string; got ${content === null ? 'null' : typeof content}. For a value use SyncItem.fromJson.`,
   );
+}
+
+function jsonOf(id: string, value: unknown): string {
+  const none = `The value for ${JSON.stringify(id)} has no JSON form`;
+  let text: string | undefined;
+  try {
+    text = JSON.stringify(value);
+  } catch (error) {
+    throw new TypeError(`${none}: ${messageOf(error).split('\n', 1)[0]}.`, { cause: error });
+  }
+  if (text === undefined) throw new TypeError(`${none}: it is ${typeof value}.`);
+  return text;
 }

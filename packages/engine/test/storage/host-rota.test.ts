@@ -79,3 +79,17 @@ test.each(['mariadb://u:secret@a,b:x/db', 'mariadb://u:secret@a:1,b c/db', 'noth
     expect(() => addressOf(url, 1)).not.toThrow('secret');
   },
 );
+
+test('a port that is none is named as such, not the whole URL, and no digits are repeated', () => {
+  for (const url of [
+    'mariadb://shop:secret@db:33060000/shop',
+    'postgres://db1:5432,db2:65536/shop',
+    'mysql://[::1]:0/shop',
+    'mysql://shop:70000secret@db:99999/shop',
+    'mysql://shop:99999/secret@db/shop',
+  ]) {
+    expect(() => addressOf(url, 1)).toThrow('sqlUrl cannot be used: a port in it is out of range');
+    expect(() => addressOf(url, 1)).not.toThrow(/secret|99999|33060000/);
+  }
+  expect(addressOf('mysql://db:65535/shop', 1).hosts).toEqual([{ host: 'db', port: 65_535 }]);
+});

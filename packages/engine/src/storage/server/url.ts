@@ -17,6 +17,7 @@ export interface ServerAddress {
 }
 
 const OPTIONS = ['sslmode', 'sslca'];
+const PORT_MAX = 65_535;
 const MODES = ['disable', 'require', 'verify-full'];
 
 /** What is before the hosts, the hosts, and the rest. */
@@ -25,7 +26,7 @@ const PARTS = /^([a-z][a-z0-9+.-]*:\/\/(?:[^/?#]*@)?)([^/?#@]*)(.*)$/is;
 /** @throws `CONFIG`; the message repeats nothing of the URL but host and option names. */
 export function addressOf(url: string, defaultPort: number): ServerAddress {
   const [, head = '', names = '', rest = ''] = PARTS.exec(url) ?? [];
-  const [first, ...others] = names.split(',').map((name) => parsedUrl(`${head}${name}${rest}`));
+  const [first, ...others] = names.split(',').map((name) => parsedUrl(`${head}${name}${rest}`, name));
   const parsed = first as URL;
   const database = decodedPart(parsed.pathname.slice(1), config);
   if (database === '' || database.includes('/'))
@@ -49,7 +50,11 @@ export function addressOf(url: string, defaultPort: number): ServerAddress {
   };
 }
 
-function parsedUrl(url: string): URL {
+function parsedUrl(url: string, name: string): URL {
+  // The number is not repeated: behind an @ or / that was not encoded it is part of a password.
+  const port = /:(\d+)$/.exec(name)?.[1];
+  if (port !== undefined && (Number(port) < 1 || Number(port) > PORT_MAX))
+    throw config(`a port in it is out of range; a port is 1 to ${PORT_MAX}`);
   try {
     return new URL(url);
   } catch {
