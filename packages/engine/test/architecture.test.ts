@@ -23,9 +23,9 @@ const LEVELS: readonly (readonly string[])[] = [
   ['base'],
   ['ports'],
   ['item', 'telemetry', 'config'],
-  ['change-log', 'memory', 'batching', 'merkle', 'resilience'],
+  ['memory', 'batching', 'merkle', 'resilience'],
   ['storage', 'wal', 'filter'],
-  ['replication', 'coherence'],
+  ['coherence'],
   ['engine'],
   ['index.ts', 'testing'],
 ];
@@ -156,6 +156,38 @@ function strayFiles(sources: Sources): string[] {
   return [...sources.keys()].filter((path) => levelOf(path) === -1);
 }
 
+/** Names in the levels that nothing in the source has. */
+function emptyNames(sources: Sources): string[] {
+  const present = new Set([...sources.keys()].map(part));
+  return LEVELS.flat().filter((name) => !present.has(name));
+}
+
+/** The folders of each row of the table of levels, from the lowest to the highest. */
+function levelsOf(page: string): string[][] {
+  const rows = [...page.matchAll(/^\| \d \| (`.*?) \|/gm)];
+  return rows
+    .map(([, names]) => [...(names as string).matchAll(/`([^`]+)`/g)].map(([, name]) => name as string))
+    .reverse();
+}
+
+/**
+ * Files that the code map passes over. An entry that names no file of its folder speaks of all of them; where it names
+ * one, the page has a word for each. A folder within a folder is named as a whole.
+ */
+function unmapped(sources: Sources, page: string): string[] {
+  const entries = [...page.matchAll(/^- (`[a-z-]+\/`(?:, `[a-z-]+\/`)*) – .*$/gm)];
+  return [...sources.keys()].filter((path) => {
+    const [folder, ...inside] = path.split('/') as [string, ...string[]];
+    if (inside.length === 0) return false;
+    const entry = entries.find(([, folders]) => folders?.includes(`\`${folder}/\``))?.[0];
+    if (entry === undefined) return true;
+    if (inside.length > 1) return !entry.includes(`${inside[0]}/\``);
+    const siblings = [...sources.keys()].filter((other) => posix.dirname(other) === folder);
+    const names = siblings.some((sibling) => entry.includes(`\`${posix.basename(sibling)}\``));
+    return names && !page.includes(`${inside[0]}\``);
+  });
+}
+
 function badSpecifiers(sources: Sources): string[] {
   return importsOf(sources)
     .filter(({ specifier, to }) => {
@@ -209,6 +241,10 @@ function machineUses(sources: Sources): string[] {
 
 function made(files: Record<string, string>): Sources {
   return new Map(Object.entries(files));
+}
+
+function pageOf(name: string): string {
+  return readFileSync(new URL(`../../../${name}`, import.meta.url), 'utf8');
 }
 
 function realSources(): Sources {
@@ -371,6 +407,22 @@ describe('each rule rejects', () => {
     expect(strayFiles(stray)).toEqual(['utils/x.ts', 'helpers.ts']);
   });
 
+  test('a level of a folder that is not there', () => {
+    const sources = new Map(LEVELS.flat().map((name) => [name.includes('.') ? name : `${name}/x.ts`, '']));
+    expect(emptyNames(sources)).toEqual([]);
+    sources.delete('wal/x.ts');
+    sources.delete('index.ts');
+    expect(emptyNames(sources)).toEqual(['wal', 'index.ts']);
+  });
+
+  test('a file that the code map passes over', () => {
+    const page = '- `wal/` – `a.ts` does, in `deep/`.\n- `item/`, `base/` – pure.\nElsewhere: `wal/b.ts`.\n';
+    const map = (...paths: string[]): string[] => unmapped(new Map(paths.map((path) => [path, ''])), page);
+    expect(map('wal/a.ts', 'wal/b.ts', 'wal/deep/x.ts', 'item/x.ts', 'base/y.ts', 'index.ts')).toEqual([]);
+    const passedOver = ['wal/c.ts', 'wal/shallow/x.ts', 'filter/x.ts'];
+    expect(map('wal/a.ts', 'item/x.ts', ...passedOver)).toEqual(passedOver);
+  });
+
   test('an import that the scanner cannot follow, or that goes around the folders', () => {
     const engine = (code: string): string[] => badSpecifiers(made({ 'engine/x.ts': code, 'base/y.ts': '' }));
     expect(engine("import '../base/y.js'; import 'node:fs'; import 'valibot';")).toEqual([]);
@@ -387,8 +439,19 @@ describe('each rule rejects', () => {
 describe('the source', () => {
   const sources = realSources();
 
-  test('lies in the folders that have a level', () => {
+  test('lies in the folders that have a level, and no other has one', () => {
     expect(strayFiles(sources)).toEqual([]);
+    expect(emptyNames(sources)).toEqual([]);
+  });
+
+  test('has the levels that CONTRIBUTING.md shows', () => {
+    const sorted = (levels: readonly (readonly string[])[]): string[][] =>
+      levels.map((level) => level.toSorted());
+    expect(sorted(levelsOf(pageOf('CONTRIBUTING.md')))).toEqual(sorted(LEVELS));
+  });
+
+  test('is mapped by ARCHITECTURE.md, file by file or folder by folder', () => {
+    expect(unmapped(sources, pageOf('ARCHITECTURE.md'))).toEqual([]);
   });
 
   test('imports only what is there, by its path', () => {
