@@ -13,7 +13,7 @@ export interface SyncEngineConfig {
   /**
    * `sqlite:path/of/file.db`, or `mariadb://`, `mysql://`, `postgres://` with `user:password@host:port/database`, and with
    * `?sslmode=verify-full&sslca=path` for TLS. Several nodes of one cluster: `host:port,host:port`. Without it the engine
-   * is memory only.
+   * is a cache: what memory has no room for is gone.
    */
   readonly sqlUrl?: string;
   /**

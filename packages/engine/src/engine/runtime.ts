@@ -226,7 +226,7 @@ export class EngineRuntime {
       if (this.archive === undefined) {
         this.ports.logger.warn(
           {},
-          'sqlUrl is not set: items live in memory only and are lost with the process.',
+          'Without sqlUrl this is a cache: what memory has no room for is gone, and what it holds goes with the process.',
         );
       }
       return undefined;

@@ -1,8 +1,9 @@
 /** Items that no log and no SQL holds. */
 import { describe, expect, test } from 'vitest';
-import { CacheTtl, SubmitOptions, SyncItem } from '#engine/index.js';
+import { CacheTtl, SubmitOptions, SyncEngine, SyncItem } from '#engine/index.js';
 import { type Fakes, rejection, startedFakes } from '../support/engines.js';
 import { FakeArchive } from '../support/fake-archive.js';
+import { manualPorts } from '../support/manual-ports.js';
 
 const MINUTE = SubmitOptions.cache(CacheTtl.Minute);
 /** An engine whose filter knows which ids SQL has. */
@@ -37,8 +38,6 @@ test('lives in memory until its time is over, and is neither logged nor stored',
 });
 
 test('without SQL it lives in memory as well', async () => {
-  const { SyncEngine } = await import('#engine/index.js');
-  const { manualPorts } = await import('../support/manual-ports.js');
   const ports = manualPorts();
   const engine = new SyncEngine({}, ports);
   await engine.start();
@@ -49,6 +48,18 @@ test('without SQL it lives in memory as well', async () => {
   expect((await engine.get('b'))?.text()).toBe('y');
   expect(await engine.countPrefix('')).toBe(1);
   await engine.shutdown();
+});
+
+test('without SQL the engine is a cache, and its first words say so once', async () => {
+  const ports = manualPorts();
+  const engine = new SyncEngine({ l1MaxBytes: 64 * 1024 }, ports);
+  await engine.start();
+  for (let at = 0; at < 1000; at++) await engine.submit(new SyncItem(`a.${at}`, 'x'.repeat(200)));
+  expect(await engine.countPrefix('')).toBeLessThan(1000);
+  expect(engine.backpressure().name).toBe('Normal');
+  await engine.shutdown();
+  const said = ports.logger.lines.filter((line) => line.message.startsWith('Without sqlUrl this is a cache'));
+  expect(said.map((line) => line.level)).toEqual(['warn']);
 });
 
 describe('where SQL may hold the id', () => {
