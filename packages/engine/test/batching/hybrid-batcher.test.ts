@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { HybridBatcher } from '#engine/index.js';
+import { HybridBatcher } from '#engine/batching/hybrid-batcher.js';
 import { manualPorts } from '../support/manual-ports.js';
 
 const config = { flushMs: 100, flushCount: 3, flushBytes: 1000 };
@@ -64,7 +64,19 @@ test('many are added as one after the other, whole even above the limits', () =>
 });
 
 test('limits that could never be reached are refused', () => {
-  for (const bad of [0, -1, Number.NaN]) {
-    expect(() => new HybridBatcher({ ...config, flushCount: bad })).toThrow('flushCount');
+  for (const bad of [0, -1, Number.NaN, '3', undefined]) {
+    const given = { ...config, flushCount: bad as number };
+    expect(() => new HybridBatcher(given)).toThrow(`flushCount must be a positive number, got ${bad}.`);
+  }
+});
+
+test('the bytes of an id that is replaced in a later batch are those of that batch', () => {
+  const batcher = new HybridBatcher<ReturnType<typeof item>>(config, manualPorts());
+  for (const sizes of [
+    [700, 200],
+    [300, 500],
+  ]) {
+    for (const size of sizes) batcher.add(item('a', size));
+    expect(batcher.forceFlush()).toMatchObject({ totalBytes: sizes[1], items: [{ sizeBytes: sizes[1] }] });
   }
 });

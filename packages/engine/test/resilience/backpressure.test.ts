@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { BackpressureLevel } from '#engine/index.js';
+import { BackpressureLevel } from '#engine/resilience/backpressure.js';
 
 test('levels begin where the thresholds say', () => {
   const names = (ratios: number[], thresholds = {}) =>

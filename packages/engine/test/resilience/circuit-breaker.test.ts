@@ -104,3 +104,70 @@ test('presets, and a breaker for each backend', () => {
   expect([circuits.sql.state, circuits.redis.state]).toEqual(['open', 'closed']);
   expect(changes).toEqual(['sql open']);
 });
+
+test('what was under way when it opened neither closes it nor keeps it open for longer', async () => {
+  const { circuit, clock, states } = breaker();
+  circuit.trip();
+  circuit.succeeded();
+  circuit.succeeded();
+  expect(circuit.state).toBe('open');
+  await clock.pass(900);
+  for (let failure = 0; failure < 3; failure++) circuit.failed();
+  await clock.pass(100);
+  expect(circuit.allows()).toBe(true);
+  expect(states).toEqual(['open', 'half-open']);
+});
+
+test('a probe of a closed breaker changes nothing', () => {
+  const { circuit, states } = breaker();
+  circuit.probed();
+  expect(circuit.state).toBe('closed');
+  expect(states).toEqual([]);
+});
+
+test('tripped while it is open it waits anew, and has opened once', async () => {
+  const { circuit, clock, states } = breaker();
+  circuit.trip();
+  await clock.pass(900);
+  circuit.trip();
+  await clock.pass(900);
+  expect(circuit.allows()).toBe(false);
+  await clock.pass(100);
+  expect(circuit.allows()).toBe(true);
+  expect(states).toEqual(['open', 'half-open']);
+  expect(circuit.stats.timesOpened).toBe(1);
+});
+
+test('a call under way goes on when it closes, and is counted', async () => {
+  const { circuit } = breaker();
+  circuit.trip();
+  circuit.probed();
+  let signal: AbortSignal | undefined;
+  let answer = (): void => {};
+  const slow = circuit.call((given) => {
+    signal = given;
+    return new Promise<void>((resolve) => {
+      answer = resolve;
+    });
+  });
+  circuit.succeeded();
+  circuit.succeeded();
+  expect(circuit.state).toBe('closed');
+  expect(signal?.aborted).toBe(false);
+  answer();
+  await slow;
+  expect(circuit.stats).toEqual({ successes: 3, failures: 0, rejected: 0, timesOpened: 1 });
+});
+
+test('both breakers run on the given clock, under their own names, with nobody listening', async () => {
+  const { clock } = manualPorts();
+  const { redis, sql } = new BackendCircuits({}, { clock });
+  expect([redis.name, sql.name]).toEqual(['redis', 'sql']);
+  for (const circuit of [redis, sql]) {
+    circuit.trip();
+    await clock.pass(CIRCUIT_PRESETS.default.recoveryMs - 1);
+    expect(circuit.allows()).toBe(false);
+    await clock.pass(1);
+    expect(circuit.allows()).toBe(true);
+  }
+});

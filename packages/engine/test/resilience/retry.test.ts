@@ -1,5 +1,7 @@
+import { getEventListeners } from 'node:events';
 import { expect, test } from 'vitest';
-import { RETRY_PRESETS, retry, retryDelayMs, SyncEngineError } from '#engine/index.js';
+import { SyncEngineError } from '#engine/base/errors.js';
+import { RETRY_PRESETS, retry, retryDelayMs } from '#engine/resilience/retry.js';
 import { manualPorts, settle } from '../support/manual-ports.js';
 
 function failing(times: number, error: unknown = new Error('away')) {
@@ -71,4 +73,37 @@ test('waits are capped, and jitter only shortens them', () => {
   expect(retryDelayMs(daemon, 30, 0)).toBe(300_000);
   expect(retryDelayMs(batchWrite, 0, 0)).toBe(150);
   expect(retryDelayMs(batchWrite, 0, 1)).toBeCloseTo(50);
+});
+
+test('without maxRetries it tries for ever', async () => {
+  const { clock, random } = manualPorts();
+  const operation = failing(200);
+  const config = { initialDelayMs: 10, maxDelayMs: 10, factor: 2, jitter: 0 };
+  const done = retry('x', config, operation.run, { scheduler: clock, random });
+  await clock.pass(2000);
+  expect(await done).toBe('done');
+  expect(operation.attempts).toBe(201);
+});
+
+test('a caller who gave up before is not served at all, and is told what was given up', async () => {
+  const operation = failing(0);
+  const options = { signal: AbortSignal.abort() };
+  const refused = await retry('the flush', RETRY_PRESETS.query, operation.run, options).catch(
+    (error) => error,
+  );
+  expect(refused).toMatchObject({ code: 'ABORTED', context: { operation: 'the flush' } });
+  expect(refused.message).toContain('the flush');
+  expect(operation.attempts).toBe(0);
+});
+
+test('a signal that outlives many waits does not collect listeners', async () => {
+  const { clock, random } = manualPorts();
+  const { signal } = new AbortController();
+  const config = { ...RETRY_PRESETS.query, maxRetries: 20 };
+  const done = retry('x', config, failing(20).run, { scheduler: clock, random, signal });
+  await settle();
+  expect(getEventListeners(signal, 'abort')).toHaveLength(1);
+  await clock.pass(60_000);
+  await done;
+  expect(getEventListeners(signal, 'abort')).toHaveLength(0);
 });
