@@ -48,13 +48,22 @@ export function imageOf(filter: CuckooFilter): Buffer {
 export function filterOf(bytes: Uint8Array): CuckooFilter {
   const image = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const intact = image.length > 8 && crc32(image.subarray(0, -4)) === image.readUInt32LE(image.length - 4);
-  const filter = intact ? read(image) : undefined;
+  const filter = intact ? readIfWhole(image) : undefined;
   if (filter !== undefined) return filter;
   throw new SyncEngineError(
     'CORRUPTION',
     'These bytes are no whole filter of this version. Export it again, or build it from the ids.',
     { context: { tier: 'memory' } },
   );
+}
+
+/** Bytes with a right checksum may still be somebody else's: then the head is no JSON, or lacks what is read of it. */
+function readIfWhole(image: Buffer): CuckooFilter | undefined {
+  try {
+    return read(image);
+  } catch {
+    return undefined;
+  }
 }
 
 function read(image: Buffer): CuckooFilter | undefined {
