@@ -3,10 +3,11 @@
  * Tests the tests: Stryker changes the sources of each part, one small change at a time, and counts the changes
  * that no test notices.
  *
- *   npm run mutation -- [--only <part>,…] [--mutate <file below src>,…] [--write]
+ *   npm run mutation -- [--only <part>,…] [--mutate <file below src>,…] [--fresh] [--write]
  *
- * The result of a part stays in `tmp/mutation/<part>.json`, so that parts may run apart; with `--mutate` none
- * does. `--write` puts the table of all parts into docs/mutation.md, and with `--only ''` nothing else happens.
+ * The result of a part stays in `tmp/mutation/<part>.json`: what is known of mutants whose source and tests did
+ * not change is not found out again, but with `--fresh`. `--write` puts the table of all parts into
+ * docs/mutation.md; with `--only ''` nothing else happens.
  */
 
 import { fileURLToPath } from 'node:url';
@@ -36,9 +37,11 @@ async function mutate(part, sources, fileName) {
     tsconfigFile: 'none',
     tempDirName: `${RESULTS}/sandbox`,
     ignorePatterns: ['bench', 'docs', 'examples', 'formal', 'packages/*/dist', 'proof', 'tmp'],
-    reporters: ['clear-text', 'json', 'progress-append-only'],
+    reporters: ['clear-text', 'progress-append-only'],
     clearTextReporter: { allowColor: false, reportTests: false },
-    jsonReporter: { fileName },
+    incremental: true,
+    incrementalFile: fileName,
+    force: values.fresh,
   });
   await stryker.runMutationTest();
 }
@@ -47,6 +50,7 @@ const { values } = parseArgs({
   options: {
     only: { type: 'string', default: PARTS.map(({ name }) => name).join(',') },
     mutate: { type: 'string' },
+    fresh: { type: 'boolean', default: false },
     write: { type: 'boolean', default: false },
   },
 });
@@ -59,7 +63,6 @@ if (unknown.length > 0) {
 process.chdir(ROOT);
 for (const part of PARTS.filter(({ name }) => names.includes(name))) {
   console.log(`\n── ${part.name} ──`);
-  if (values.mutate === undefined) await mutate(part, part.sources, `${RESULTS}/${part.name}.json`);
-  else await mutate(part, values.mutate.split(','), `${RESULTS}/some.json`);
+  await mutate(part, values.mutate?.split(',') ?? part.sources, `${RESULTS}/${part.name}.json`);
 }
 if (values.write) writeTable(RESULTS);

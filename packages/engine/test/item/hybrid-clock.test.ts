@@ -230,3 +230,19 @@ test('a version is a safe integer up to the year 2109, and gives its millisecond
   }
   expect(versionOfMs(NOW + 0.9)).toBe(versionOfMs(NOW));
 });
+
+test('a mark is enough up to its limits: six seconds ahead of the wall clock, one ahead of the newest version', () => {
+  const wall = new WallClock();
+  const clock = new HybridClock(wall);
+  clock.markKept(clock.markNeeded() as number);
+  wall.ms += 4000;
+  expect(clock.markNeeded()).toBeUndefined();
+  clock.merge(versionOfMs(NOW + 9000));
+  expect(clock.markNeeded()).toBeUndefined();
+  clock.merge(versionOfMs(NOW + 9000) + 1);
+  expect(clock.markNeeded()).toBe(versionOfMs(NOW + 14_000));
+  const other = new HybridClock(wall);
+  other.markKept(versionOfMs(NOW + 10_000));
+  wall.ms += 1;
+  expect(other.markNeeded()).toBe(versionOfMs(NOW + 14_001));
+});

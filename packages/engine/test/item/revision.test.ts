@@ -1,7 +1,8 @@
-/** The hash of a revision's content. */
+/** The hash of a revision's content, and copies of a revision. */
 import { createHash } from 'node:crypto';
 import { expect, test } from 'vitest';
-import { contentHashOf, NO_CONTENT_HASH } from '#engine/item/revision.js';
+import type { Revision } from '#engine/item/revision.js';
+import { changed, contentHashOf, NO_CONTENT_HASH } from '#engine/item/revision.js';
 import { revision } from '#engine/testing/revisions.js';
 
 test('the content hash is the SHA-256 of the bytes', () => {
@@ -31,4 +32,28 @@ test('it is computed once and kept', () => {
   expect(one.contentHash).toBe(first);
   one.contentHash = 'f'.repeat(64);
   expect(contentHashOf(one)).toBe('f'.repeat(64));
+});
+
+test('a copy has every field of its source but the changed ones, also where the source answers by getters', () => {
+  const source = {
+    ...revision({ state: 'x', contentType: 'json', traceParent: 'p', traceState: 's', homeInstanceId: 'h' }),
+    contentHash: 'c'.repeat(64),
+    redisTtlMs: 5,
+    base: { version: 1, origin: 'o', rule: 'exactly' as const },
+    refusal: { reason: 'r', atMs: 1 },
+    cachedUntilMs: 9,
+  };
+  const answering: Revision = Object.create(
+    {},
+    Object.fromEntries(
+      Object.entries(source).map(([name, value]) => [name, { get: () => value, enumerable: false }]),
+    ),
+  );
+  expect(changed(answering, {})).toEqual(source);
+  expect(changed(answering, { version: 7, refusal: undefined })).toEqual({
+    ...source,
+    version: 7,
+    refusal: undefined,
+  });
+  expect(answering.version).toBe(source.version);
 });

@@ -2,7 +2,7 @@
 import { hash } from 'node:crypto';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { BucketTree, bucketOf } from '#engine/merkle/bucket-tree.js';
+import { assertBucket, BucketTree, bucketOf } from '#engine/merkle/bucket-tree.js';
 import { LaneSum, wireHash } from '#engine/merkle/digest.js';
 import { STRANGE_IDS } from '#engine/testing/strange-ids.js';
 
@@ -112,13 +112,36 @@ test.each([
   [1, Number.NaN],
 ])('level %d has no bucket %d', (level, bucket) => {
   const tree = new BucketTree();
-  expect(() => tree.answer(level as 0 | 1 | 2, bucket)).toThrow(expect.objectContaining({ code: 'CONFIG' }));
+  expect(() => tree.answer(level as 0 | 1 | 2, bucket)).toThrow(
+    expect.objectContaining({
+      code: 'CONFIG',
+      message: `There is no bucket ${bucket} at level ${level}; ask for 0 to ${64 ** level - 1}.`,
+    }),
+  );
 });
 
 test.each([3, 4, -1, 1.5])('level %d has no buckets inside its buckets', (level) => {
   expect(() => new BucketTree().answer(level as 0, 0)).toThrow(expect.objectContaining({ code: 'CONFIG' }));
 });
 
+test('children have a level of buckets, and nothing lies below it', () => {
+  expect(() => assertBucket(3, 262_143)).not.toThrow();
+  expect(() => assertBucket(3, 262_144)).toThrow('no bucket 262144 at level 3');
+  expect(() => assertBucket(4, 0)).toThrow('There is no level 4 of buckets; ask for 0 to 3.');
+  expect(() => new BucketTree().answer(3 as 0, 0)).toThrow('Buckets of level 3 hold children, not buckets');
+});
+
+test('leaves that add up to zeros in all lanes but one still make a bucket that is not empty', () => {
+  const tree = new BucketTree();
+  const sum = Buffer.alloc(32);
+  sum[31] = 1;
+  tree.add('a', sum, 1);
+  tree.add('a', Buffer.alloc(32), -1);
+  expect(tree.answer(0, 0).some((byte) => byte !== 0)).toBe(true);
+});
+
 test('a sum of another length is refused', () => {
-  expect(() => new BucketTree().add('a', Buffer.alloc(31), 1)).toThrow(TypeError);
+  expect(() => new BucketTree().add('a', Buffer.alloc(31), 1)).toThrow(
+    new TypeError('The sum has 31 bytes; it has 32.'),
+  );
 });

@@ -4,23 +4,9 @@ import { describe, expect, test } from 'vitest';
 import { drillDown, findDivergentPaths } from '#engine/merkle/diff.js';
 import type { MerkleNode, MerkleSource } from '#engine/merkle/merkle-source.js';
 import { split } from '#engine/merkle/path.js';
+import { expectCheap, found, mixedLeaves, sorted } from './comparison.js';
 import { MemorySource, Meter, WideSource } from './memory-source.js';
 import { ids, leafOf, plainDifference, type Rows, sides } from './rows.js';
-
-async function found(
-  local: MerkleSource,
-  remote: MerkleSource,
-  from?: readonly string[],
-): Promise<[string, string][]> {
-  const all: [string, string][] = [];
-  for await (const { id, side } of drillDown(local, remote, from)) all.push([id, side]);
-  return all;
-}
-
-/** As a sorted list, so that an id found twice is seen. */
-function sorted(pairs: Iterable<readonly [string, string]>): string[] {
-  return [...pairs].map(([id, side]) => `${side} ${id}`).sort();
-}
 
 function rowsOf(...all: readonly (string | readonly [string, number])[]): Rows {
   return new Map(
@@ -110,15 +96,28 @@ describe('drillDown', () => {
     expect([local.meter.calls, remote.meter.calls]).toEqual([1, 1]);
   });
 
-  test('a subtree of one side is walked on that side alone', async () => {
+  test.each(['local', 'remote'])('a subtree of one side is walked on that side alone: %s', async (which) => {
     const below = [...Array(2500).keys()].map((child) => `x.${child}`);
-    const local = new MemorySource(rowsOf('a'));
-    const remote = new MemorySource(rowsOf('a', 'x.', 'x', ...below));
-    const all = await found(local, remote);
+    const poor = new MemorySource(rowsOf('a'));
+    const rich = new MemorySource(rowsOf('a', 'x.', 'x', ...below));
+    const all = await (which === 'local' ? found(rich, poor) : found(poor, rich));
     expect(all).toHaveLength(2502);
-    expect(all.every(([, side]) => side === 'remote')).toBe(true);
-    expect(local.meter.calls).toBe(2); // The root's node and its children.
-    expect(remote.meter.batches.filter(({ call }) => call === 'children')).toHaveLength(1 + 3);
+    expect(all.every(([, side]) => side === which)).toBe(true);
+    expect(poor.meter.calls).toBe(2); // The root's node and its children.
+    expect(rich.meter.batches.filter(({ call }) => call === 'children')).toHaveLength(1 + 3);
+  });
+
+  test('pages as long as the limit are followed by a look for more, a short last one is not', async () => {
+    for (const [children, calls] of [
+      [999, 1],
+      [1000, 2],
+      [1001, 2],
+      [2000, 3],
+    ] as const) {
+      const remote = new MemorySource(rowsOf(...[...Array(children).keys()].map((child) => `x.${child}`)));
+      expect(await found(new MemorySource(rowsOf('a')), remote, ['x'])).toHaveLength(children);
+      expect(remote.meter.batches.filter(({ call }) => call === 'children')).toHaveLength(calls);
+    }
   });
 
   test('children are listed up to 64 on both sides, and found by buckets above', async () => {
@@ -210,7 +209,10 @@ describe('what cannot be compared', () => {
       new MemorySource(rowsOf('a')),
       new MemorySource(rowsOf('b'), { keyId: 'other' }),
     ];
-    await expect(found(local, remote)).rejects.toThrow(config);
+    await expect(found(local, remote)).rejects.toMatchObject({
+      code: 'CONFIG',
+      context: { operation: 'merkle diff' },
+    });
     await expect(findDivergentPaths(local, remote)).rejects.toThrow(/clusterKey/);
     expect([local.meter.calls, remote.meter.calls]).toEqual([0, 0]);
   });
@@ -233,61 +235,36 @@ describe('what cannot be compared', () => {
       all.map((bucket) => ({ hashes: new Uint8Array(1024).fill(level + bucket + 1) }));
     const stuck = changed();
     stuck.children = async () => new Map([['x', '00']]);
-    for (const remote of [short, formless, childless]) {
-      await expect(found(local, remote)).rejects.toThrow(config);
+    const few = changed();
+    few.buckets = async () => [];
+    const open = changed();
+    open.buckets = async (_path, _level, all) => all.map(() => ({ children: new Map() }));
+    for (const [here, remote, reason] of [
+      [local, short, 'nodes() gave 0 answers to 1 questions'],
+      [local, few, 'buckets() gave 0 answers to 1 questions'],
+      [local, formless, 'a bucket above level 3 has no 64 hashes'],
+      [local, open, 'a bucket above level 3 has no 64 hashes'],
+      [local, childless, 'a bucket of level 3 has no children'],
+      [new MemorySource(new Map()), stuck, 'a page of children does not lie behind the one before it'],
+    ] as const) {
+      const refused = await found(here, remote).catch((error) => error);
+      expect(refused).toMatchObject({ code: 'CONFIG', context: { operation: 'merkle diff' } });
+      expect(refused.message).toContain(`does not answer as a Merkle tree of this version does: ${reason}.`);
     }
-    await expect(found(new MemorySource(new Map()), stuck)).rejects.toThrow(config);
   });
 });
 
 describe('one path with many children', () => {
-  const SIZE = 1_000_000;
-  const leaves = Buffer.allocUnsafe(SIZE * 32);
-  // Mixed, not hashed: a tenth of the time, and as good for a test that does not forge rows.
-  const words = new Uint32Array(leaves.buffer, leaves.byteOffset, SIZE * 8);
-  for (let at = 0; at < words.length; at++) {
-    const mixed = Math.imul(at ^ (at >>> 15), 0x85ebca6b);
-    words[at] = Math.imul(mixed ^ (mixed >>> 13), 0xc2b2ae35);
-  }
+  const SIZE = 20_000;
+  const leaves = mixedLeaves(SIZE);
 
-  test.each([
-    [20_000, [1, 10]],
-    [SIZE, [1, 10]],
-  ])(
-    '%d children: 5 round trips, and at most 4 KiB for one difference, 32 KiB for ten',
-    async (size, steps) => {
-      const [local, remote] = [0, 1].map(() => new WideSource(leaves.subarray(0, size * 32))) as [
-        WideSource,
-        WideSource,
-      ];
-      const changed: number[] = [];
-      for (const differences of steps) {
-        while (changed.length < differences) {
-          const child = Math.floor(((changed.length + 0.5) * size) / 10);
-          // Hashed: one bit flipped in each adds 1 to a lane or takes it away, and ten of them can cancel out.
-          remote.change(child, leafOf(String(child), 2));
-          changed.push(child);
-        }
-        const meter = new Meter();
-        remote.meter = meter;
-        const all = await found(local, remote, ['wide']);
-        expect(sorted(all)).toEqual(sorted(changed.map((child) => [`wide.${child}`, 'both'])));
-        expect(meter.batches.map(({ call }) => call)).toEqual([
-          'nodes', // Of the wide path itself.
-          'buckets 0',
-          'buckets 1',
-          'buckets 2',
-          'buckets 3',
-          'nodes',
-        ]);
-        expect(meter.bytes).toBeLessThanOrEqual(differences === 1 ? 4096 : 32_768);
-      }
-    },
-  );
+  test.each([1, 10])('costs 5 round trips whatever differs: %d of 20,000 children', async (differences) => {
+    await expectCheap(leaves, [differences]);
+  });
 
   test('a side that lacks the last children costs no more trips', async () => {
-    const remote = new WideSource(leaves.subarray(0, 19_999 * 32));
-    const local = new WideSource(leaves.subarray(0, 20_000 * 32));
+    const remote = new WideSource(leaves.subarray(0, (SIZE - 1) * 32));
+    const local = new WideSource(leaves);
     expect(await found(local, remote, ['wide'])).toEqual([['wide.19999', 'local']]);
     expect(remote.meter.calls).toBe(1 + 4);
   });

@@ -1,6 +1,7 @@
 /** What path.ts and digest.ts promise, for any id. */
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { sha256 } from '#engine/base/hash.js';
 import { keyIdOf, LaneSum, LeafHasher, wireHash } from '#engine/merkle/digest.js';
 import {
   cutKey,
@@ -150,6 +151,80 @@ test('every field of a row, and the key, changes its leaf', () => {
   expect(new Set(leaves.map((one) => one.toString('hex'))).size).toBe(leaves.length);
   expect(hasher.leaf(row, content)).toEqual(leaves[0]);
   expect(keyIdOf(Buffer.alloc(32, 4))).not.toBe(keyIdOf(Buffer.alloc(32, 5)));
+});
+
+test('a leaf, a wire hash and the name of a key are those of the written format', () => {
+  const key = Buffer.alloc(32, 7);
+  const contentHash = sha256(Buffer.from('content'));
+  const u16 = Buffer.from([0, 4]);
+  for (const [deleted, contentType, flags] of [
+    [false, 'binary', 0],
+    [true, 'binary', 1],
+    [false, 'json', 2],
+    [true, 'json', 3],
+  ] as const) {
+    const row = {
+      id: 'id\u00e9',
+      version: 2 ** 40 + 5,
+      origin: '\xff'.repeat(16),
+      deleted,
+      contentType,
+      state: 'st',
+    };
+    const version = Buffer.from([0, 0, 1, 0, 0, 0, 0, 5]);
+    const bytes = [key, u16, Buffer.from(row.id), version, Buffer.alloc(16, 255), Buffer.from([flags])];
+    bytes.push(Buffer.from(contentHash), Buffer.from([2]), Buffer.from('st'));
+    expect(new LeafHasher(key).leaf(row, contentHash)).toEqual(sha256(Buffer.concat(bytes)));
+  }
+  const sum = Buffer.alloc(32, 9);
+  const counted = Buffer.concat([sum, Buffer.from([0, 0, 1, 0, 0, 0, 0, 3])]);
+  expect(wireHash(sum, 2 ** 40 + 3)).toEqual(sha256(counted).subarray(0, 16));
+  const name = sha256(Buffer.concat([Buffer.from('sync-engine key id\0'), key]));
+  expect(keyIdOf(key)).toBe(name.toString('hex', 0, 8));
+});
+
+test('a row with the longest id and state has a leaf, and a key of another length makes none', () => {
+  const row = { version: 1, origin: 'o'.repeat(16), deleted: false, contentType: 'json' } as const;
+  const hasher = new LeafHasher(Buffer.alloc(32));
+  const leaves = ['x', 'y'].map((last) =>
+    hasher.leaf({ ...row, id: 'i'.repeat(1024), state: `${'s'.repeat(63)}${last}` }, Buffer.alloc(32)),
+  );
+  expect(leaves[0]).not.toEqual(leaves[1]);
+  expect(() => new LeafHasher(Buffer.alloc(31))).toThrow('The key has 31 bytes; it has 32.');
+});
+
+test('lanes are added one by one, and a sum is zero only where all of them are', () => {
+  const sum = new LaneSum();
+  expect(sum.isZero).toBe(true);
+  sum.addLanes([1, 2, 3, 4, 5, 6, 7, 2 ** 32 - 1]);
+  sum.addLanes([1, 0, 0, 0, 0, 0, 0, 1]);
+  expect([...sum.lanes]).toEqual([2, 2, 3, 4, 5, 6, 7, 0]);
+  for (let lane = 0; lane < 8; lane++) {
+    const one = new LaneSum();
+    one.addLanes(Array.from({ length: 8 }, (_, at) => (at === lane ? 1 : 0)));
+    expect(one.isZero).toBe(false);
+    expect(LaneSum.of(one.bytes()).lanes).toEqual(one.lanes);
+  }
+});
+
+test('what is no path, or no path that an id can have, is refused with the reason', () => {
+  for (const bad of [5, null, { length: 0 }, ['a', 5]]) {
+    expect(() => pathOf(bad as string)).toThrow(
+      new TypeError('A path is a string or an array of segments; [] is the root.'),
+    );
+  }
+  expect(() => pathOf(Array<string>(65).fill('a'))).toThrow(/has 65 segments; from the 64th/);
+  expect(() => pathOf(['a', 'b.c'])).toThrow(/Segment 1 of the path contains a dot/);
+  expect(pathOf(Array<string>(64).fill('a'))).toHaveLength(64);
+});
+
+test('the path above an id of more than 64 segments is that of its first 63', () => {
+  const first63 = 's.'.repeat(63);
+  expect(keyAbove(`${first63}x.y.z`)).toBe(first63);
+  expect(keyAbove(`${first63}x`)).toBe(first63);
+  expect(keyAbove(`${'.'.repeat(62)}x`)).toBe('.'.repeat(62));
+  expect(keyAbove('x')).toBe('');
+  expect(split(`${first63}x.y.z`).at(-1)).toBe('x.y.z');
 });
 
 function sumOf(leaves: readonly Buffer[]): LaneSum {

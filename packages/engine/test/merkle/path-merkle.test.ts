@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { sha256 } from '#engine/base/hash.js';
-import { MerkleBatch, PathMerkle } from '#engine/index.js';
 import { LaneSum } from '#engine/merkle/digest.js';
+import { MerkleBatch, PathMerkle } from '#engine/merkle/path-merkle.js';
 
 const leafOf = (text: string) => sha256(Buffer.from(text));
 const anyId = fc.stringMatching(/^[ab.]{1,6}$/);
@@ -43,6 +43,28 @@ test('a batch adds to each path what the rows below it gained, deepest paths fir
       );
     }),
   );
+});
+
+test('a row that was there before counts as a change, not as one more, and one that goes takes its leaf along', () => {
+  const batch = new MerkleBatch();
+  const [old, young, gone] = ['old', 'young', 'gone'].map(leafOf) as [Buffer, Buffer, Buffer];
+  batch.insert('a.x', young, old);
+  batch.insert('a.x', leafOf('newest'), young);
+  batch.delete('a.b.y', gone);
+  batch.delete('z');
+  const changed = LaneSum.of(leafOf('newest'));
+  changed.subtract(old);
+  const taken = new LaneSum();
+  taken.subtract(gone);
+  const both = LaneSum.of(changed.bytes());
+  both.addSum(taken);
+  expect(batch.deltas().map(({ path, count, sum }) => [path, count, Buffer.from(sum)])).toEqual([
+    [['a', 'b'], -1, taken.bytes()],
+    [['a'], -1, both.bytes()],
+    [[], -1, both.bytes()],
+  ]);
+  expect(batch.affectedPrefixes()).toEqual([['a', 'b'], ['a'], []]);
+  expect(batch.size).toBe(3);
 });
 
 test('paths above an id, and the parent of a path', () => {

@@ -30,6 +30,7 @@ import { RecordFile } from '#engine/wal/record-file.js';
 import type { DamagedRecord, LoadedRecord, LogMeta } from '#engine/wal/record-store.js';
 import { temporaryDirectory } from '../support/engines.js';
 import { failingDriver } from '../support/failing-driver.js';
+import { slowTest } from '../support/slow.js';
 
 const OPTIONS = { nodeId: 'n', newLogId: 'f'.repeat(32), newNodeId: 'other' };
 
@@ -85,7 +86,7 @@ const many = (count: number, bytes = 200): Revision[] =>
   );
 
 describe('what was committed is there', () => {
-  test('after a close, in order, in portions', () => {
+  slowTest('after a close, in order, in portions', () => {
     const path = logPath();
     const first = opened(path);
     const written = many(5000, 1000);
@@ -217,7 +218,7 @@ describe('what was committed is there', () => {
     file.close();
   });
 
-  test('the file does not grow while as much is released as appended', () => {
+  slowTest('the file does not grow while as much is released as appended', () => {
     const path = logPath();
     const { file } = opened(path);
     let previous: number[] = [];
@@ -243,7 +244,7 @@ describe('creation', () => {
     expect(existsSync(`${path}.new`)).toBe(false);
   });
 
-  test('killed before its file got its name, it begins anew', async () => {
+  slowTest('killed before its file got its name, it begins anew', async () => {
     const path = logPath();
     await child(
       `
@@ -320,45 +321,48 @@ describe('creation', () => {
 });
 
 describe('damage on the disk', () => {
-  test('no bit flip is served: a record is right, reported as damaged, or the log says that it is damaged', () => {
-    const path = logPath();
-    const written = many(40, 100);
-    const { file } = opened(path);
-    append(file, written);
-    file.close();
-    const intact = readFileSync(path);
-    const target = logPath();
-    const outcomes = { right: 0, damaged: 0, refused: 0 };
-    // The head of a page says how many records it has: there, every bit.
-    const places = Array.from({ length: intact.length * 8 }, (_, bit) => bit).filter(
-      (bit) => (bit >> 3) % 4096 < 8 || bit % (37 * 8) === (bit >> 3) % 8,
-    );
-    for (const place of places) {
-      const at = place >> 3;
-      const flipped = Buffer.from(intact);
-      flipped[at] = (flipped[at] as number) ^ (1 << (place & 7));
-      for (const name of readdirSync(join(target, '..'))) rmSync(join(target, '..', name), { force: true });
-      writeFileSync(target, flipped);
-      const damagedFile = new RecordFile(Database, target, 'the test');
-      try {
-        damagedFile.open(OPTIONS);
-        const { records, damaged } = load(damagedFile);
-        for (const { revision: read } of records) {
-          expect(essence(read)).toEqual(essence(written.find((one) => one.id === read.id) as Revision));
+  slowTest(
+    'no bit flip is served: a record is right, reported as damaged, or the log says that it is damaged',
+    () => {
+      const path = logPath();
+      const written = many(40, 100);
+      const { file } = opened(path);
+      append(file, written);
+      file.close();
+      const intact = readFileSync(path);
+      const target = logPath();
+      const outcomes = { right: 0, damaged: 0, refused: 0 };
+      // The head of a page says how many records it has: there, every bit.
+      const places = Array.from({ length: intact.length * 8 }, (_, bit) => bit).filter(
+        (bit) => (bit >> 3) % 4096 < 8 || bit % (37 * 8) === (bit >> 3) % 8,
+      );
+      for (const place of places) {
+        const at = place >> 3;
+        const flipped = Buffer.from(intact);
+        flipped[at] = (flipped[at] as number) ^ (1 << (place & 7));
+        for (const name of readdirSync(join(target, '..'))) rmSync(join(target, '..', name), { force: true });
+        writeFileSync(target, flipped);
+        const damagedFile = new RecordFile(Database, target, 'the test');
+        try {
+          damagedFile.open(OPTIONS);
+          const { records, damaged } = load(damagedFile);
+          for (const { revision: read } of records) {
+            expect(essence(read)).toEqual(essence(written.find((one) => one.id === read.id) as Revision));
+          }
+          expect(records.length + damaged.length).toBe(written.length);
+          if (damaged.length === 0) outcomes.right++;
+          else outcomes.damaged++;
+        } catch (error) {
+          expect(['CORRUPTION', 'SCHEMA', 'WAL_FAILED']).toContain((error as SyncEngineError).code);
+          outcomes.refused++;
+        } finally {
+          damagedFile.close();
         }
-        expect(records.length + damaged.length).toBe(written.length);
-        if (damaged.length === 0) outcomes.right++;
-        else outcomes.damaged++;
-      } catch (error) {
-        expect(['CORRUPTION', 'SCHEMA', 'WAL_FAILED']).toContain((error as SyncEngineError).code);
-        outcomes.refused++;
-      } finally {
-        damagedFile.close();
       }
-    }
-    expect(outcomes.damaged).toBeGreaterThan(10);
-    expect(outcomes.refused).toBeGreaterThan(0);
-  });
+      expect(outcomes.damaged).toBeGreaterThan(10);
+      expect(outcomes.refused).toBeGreaterThan(0);
+    },
+  );
 
   test('a flip inside a record is reported with its id where that is to be trusted, and the record stays', () => {
     const path = logPath();
@@ -391,7 +395,7 @@ describe('damage on the disk', () => {
     expect(failure(() => opened(path)).code).toBe('CORRUPTION');
   });
 
-  test.each(['death', 'power loss'] as const)(
+  slowTest.each(['death', 'power loss'] as const)(
     'a flip in the write-ahead file after a %s: nothing is lost without a word but, after a power loss, the last group',
     (after) => {
       const path = logPath();
@@ -492,7 +496,7 @@ describe('damage on the disk', () => {
     }
   });
 
-  test('a write-ahead file that a power loss cut gives whole groups, the oldest ones', () => {
+  slowTest('a write-ahead file that a power loss cut gives whole groups, the oldest ones', () => {
     const path = logPath();
     const { file } = opened(path);
     const groups = [5, 1, 30, 2, 10];
@@ -548,7 +552,7 @@ describe('places that cannot be written', () => {
     expect(failure(() => opened(join(directory, 'file', 'log.db'))).code).toBe('WAL_FAILED');
   });
 
-  test('a read-only file', async () => {
+  slowTest('a read-only file', async () => {
     const directory = temporaryDirectory();
     const path = join(directory, 'log.db');
     opened(path).file.close();
@@ -558,7 +562,7 @@ describe('places that cannot be written', () => {
     expect(await child(openAsNobody, path)).toMatch(/^WAL_FAILED .*and so must the file/);
   });
 
-  test('a read-only directory', async () => {
+  slowTest('a read-only directory', async () => {
     const directory = temporaryDirectory();
     chmodSync(directory, 0o555);
     const result = await child(openAsNobody, join(directory, 'log.db'));
@@ -568,7 +572,7 @@ describe('places that cannot be written', () => {
 });
 
 describe('one process owns the log', () => {
-  test('a second one is told who has it, and may have it when the first was killed', async () => {
+  slowTest('a second one is told who has it, and may have it when the first was killed', async () => {
     const path = logPath();
     const holder = spawn(process.execPath, [
       '--input-type=module',
@@ -709,15 +713,17 @@ describe('a commit that fails', () => {
   });
 });
 
-test('killed at random moments, the log has every group that was acknowledged, and no half of one', async () => {
-  const path = logPath();
-  for (let round = 0; round < 8; round++) {
-    const before = round === 0 ? 0 : groupsIn(path);
-    const writer = spawn(process.execPath, [
-      '--input-type=module',
-      '-e',
-      script(
-        `
+slowTest(
+  'killed at random moments, the log has every group that was acknowledged, and no half of one',
+  async () => {
+    const path = logPath();
+    for (let round = 0; round < 8; round++) {
+      const before = round === 0 ? 0 : groupsIn(path);
+      const writer = spawn(process.execPath, [
+        '--input-type=module',
+        '-e',
+        script(
+          `
         file.open(options);
         const { writeSync } = await import('node:fs');
         for (let group = ${before}; ; group++) {
@@ -726,21 +732,22 @@ test('killed at random moments, the log has every group that was acknowledged, a
           writeSync(1, group + '\\n');
         }
         `,
-        path,
-        'the writer',
-      ),
-    ]);
-    let told = '';
-    writer.stdout.on('data', (text: Buffer) => {
-      told += text;
-      if (told.length > 20 + round * 30) writer.kill('SIGKILL');
-    });
-    await once(writer, 'close');
-    const acknowledged = told.trim().split('\n').map(Number);
-    const groups = groupsIn(path);
-    expect(groups).toBeGreaterThan(Math.max(...acknowledged));
-  }
-});
+          path,
+          'the writer',
+        ),
+      ]);
+      let told = '';
+      writer.stdout.on('data', (text: Buffer) => {
+        told += text;
+        if (told.length > 20 + round * 30) writer.kill('SIGKILL');
+      });
+      await once(writer, 'close');
+      const acknowledged = told.trim().split('\n').map(Number);
+      const groups = groupsIn(path);
+      expect(groups).toBeGreaterThan(Math.max(...acknowledged));
+    }
+  },
+);
 
 /** Counts the groups of seven in a log, each of which must be whole. */
 function groupsIn(path: string): number {
