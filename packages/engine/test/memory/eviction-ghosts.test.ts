@@ -51,3 +51,28 @@ test('a removed ghost is not found', () => {
   expect(ghosts.find(42)).toBe(-1);
   expect(ghosts.count).toBe(0);
 });
+
+test('the table grows by half at least, never shrinks, and says what it takes', () => {
+  const ghosts = new Ghosts();
+  expect([ghosts.capacity, ghosts.overheadBytes, ghosts.count]).toEqual([1024, 8192, 0]);
+  ghosts.reserve(1024);
+  expect(ghosts.capacity).toBe(1024);
+  ghosts.reserve(1025);
+  expect(ghosts.capacity).toBe(1536);
+  ghosts.reserve(100);
+  expect(ghosts.capacity).toBe(1536);
+  ghosts.reserve(10_001);
+  expect([ghosts.capacity, ghosts.overheadBytes]).toEqual([10_004, 80_032]);
+});
+
+test('a ghost that is put where one is counts once, an empty cell has no history of its own', () => {
+  const ghosts = new Ghosts();
+  const cell = ghosts.placeOf(7, 0);
+  expect(ghosts.lastUse(cell)).toBe(0);
+  ghosts.putAt(cell, 7, 3, 10);
+  ghosts.putAt(cell, 7, 4, 11);
+  expect([ghosts.count, ghosts.history(cell), ghosts.lastUse(cell)]).toEqual([1, 4, 11]);
+  // A hash of zero in an empty cell is no ghost.
+  expect(ghosts.find(0)).toBe(-1);
+  expect(new Ghosts().find(0)).toBe(-1);
+});

@@ -1,3 +1,4 @@
+import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { NEW_HISTORY, ReuseOdds } from '#engine/memory/eviction-odds.js';
 
@@ -7,6 +8,149 @@ function historyOf(odds: ReuseOdds, gap: number, uses: number): number {
   for (let n = 0; n < uses; n++) history = odds.used(history, gap);
   return history;
 }
+
+interface Observed {
+  readonly history: number;
+  readonly gap: number;
+  readonly kind: 'used' | 'lost' | 'waits';
+  readonly count: number;
+}
+
+/** Half an octave each: 1, 1.5, 2, 3, 4, 6, 8, 12, … */
+const STARTS = Array.from({ length: 65 }, (_, bin) => (bin % 2 === 0 ? 1 : 1.5) * 2 ** Math.floor(bin / 2));
+const PRIOR = [0.06, 0.12, 0.18, 0.24, 0.3];
+const groupOf = (history: number): number => [0, 1, 2, 3, 3, 4, 4, 4][history >> 5] as number;
+const classOf = (history: number): number => (groupOf(history) === 0 ? 0 : (history & 31) >> 1);
+
+/** Chance of a use in each bin for what got that far, with so many observations taken from what is expected. */
+function chances(observed: readonly Observed[], weight: number, expected: readonly number[]): number[] {
+  const inBin = (bin: number, kinds: readonly string[]): number =>
+    observed
+      .filter(({ gap, kind }) => kinds.includes(kind) && gap >= STARTS[bin]! && gap < STARTS[bin + 1]!)
+      .reduce((sum, { count }) => sum + count, 0);
+  return expected.map((chance, bin) => {
+    const [used, lost] = [inBin(bin, ['used']), inBin(bin, ['lost', 'waits'])];
+    const later = observed
+      .filter(({ gap }) => gap >= STARTS[bin]!)
+      .reduce((sum, { count }) => sum + count, 0);
+    return (used + weight * chance) / (later - lost / 2 + weight);
+  });
+}
+
+function pooled(observed: readonly Observed[], group: number): number[] {
+  const prior = PRIOR[group] as number;
+  const expected =
+    group === 0
+      ? Array<number>(64).fill(prior)
+      : pooled(observed, group - 1).map((below) => (prior + below) / 2);
+  return chances(
+    observed.filter(({ history }) => groupOf(history) === group),
+    16,
+    expected,
+  );
+}
+
+/** The rank by its definition: the best yield over all later ends, each tried. */
+function ranksOf(observed: readonly Observed[], history: number): number[] {
+  const alike = observed.filter(
+    (one) => groupOf(one.history) === groupOf(history) && classOf(one.history) === classOf(history),
+  );
+  const chance = chances(alike, 4, pooled(observed, groupOf(history)));
+  return chance.map((_, from) => {
+    let [best, hits, time, waiting] = [0, 0, 0, 1];
+    for (let bin = from; bin < 64; bin++) {
+      const used = chance[bin] as number;
+      hits += waiting * used;
+      time += waiting * (STARTS[bin + 1]! - STARTS[bin]!) * (1 - used / 2);
+      waiting *= 1 - used;
+      best = Math.max(best, hits / time);
+    }
+    return best;
+  });
+}
+
+function learnt(observed: readonly Observed[]): ReuseOdds {
+  const odds = new ReuseOdds();
+  for (const { history, gap, kind, count } of observed) {
+    if (kind === 'waits') odds.waits(history, gap, count);
+    else for (let n = 0; n < count; n++) odds[kind](history, gap);
+  }
+  return odds;
+}
+
+function expectRanks(odds: ReuseOdds, history: number, ranks: readonly number[]): void {
+  const wrong = ranks.flatMap((rank, bin) => {
+    const answered = odds.rank(history, Math.ceil(STARTS[bin] as number));
+    return Math.abs(answered - rank) <= rank * 1e-5 ? [] : [[bin, answered, rank]];
+  });
+  // The bin from 1.5 to 2 has no whole number in it.
+  expect(wrong.filter(([bin]) => bin !== 1)).toEqual([]);
+}
+
+test('ranks are those of the definition, whatever was observed', () => {
+  const history = fc.constantFrom(0, 32, 33, 40, 63, 64, 70, 96, 100, 128, 140, 160, 200, 224, 255);
+  const observed = fc.record({
+    history,
+    gap: fc.oneof(fc.integer({ min: 1, max: 40 }), fc.integer({ min: 1, max: 2 ** 32 - 1 })),
+    kind: fc.constantFrom('used' as const, 'lost' as const, 'waits' as const),
+    count: fc.integer({ min: 1, max: 60 }),
+  });
+  fc.assert(
+    fc.property(fc.array(observed, { maxLength: 25 }), fc.array(history, { maxLength: 3 }), (all, others) => {
+      const odds = learnt(all);
+      odds.fit();
+      for (const one of [...all.map((each) => each.history), ...others])
+        expectRanks(odds, one, ranksOf(all, one));
+    }),
+    { numRuns: 40 },
+  );
+});
+
+test('before the first observation ranks are those of the prior', () => {
+  for (const history of [0, 32, 64, 96, 224]) expectRanks(new ReuseOdds(), history, ranksOf([], history));
+});
+
+test('what was observed weighs 1/e after 20,000 operations, or 40 for each entry where that is more', () => {
+  const all: Observed[] = [
+    { history: 0, gap: 100, kind: 'used', count: 50 },
+    { history: 0, gap: 5000, kind: 'lost', count: 70 },
+    { history: 64, gap: 100, kind: 'used', count: 40 },
+  ];
+  for (const [operations, entries, factor] of [
+    [20_000, 10, Math.exp(-1)],
+    [20_000, 500, Math.exp(-1)],
+    [20_000, 1000, Math.exp(-0.5)],
+    [0, 10, 1],
+  ] as const) {
+    const odds = learnt(all);
+    odds.fade(operations, entries);
+    odds.fit();
+    const faded = all.map((one) => ({ ...one, count: one.count * factor }));
+    for (const history of [0, 64]) expectRanks(odds, history, ranksOf(faded, history));
+  }
+});
+
+test('a history counts uses up to seven, and its mean gap follows the newest by half', () => {
+  const odds = new ReuseOdds();
+  const uses = (gaps: readonly number[]): [number, number] => {
+    const history = gaps.reduce((before, gap) => odds.used(before, gap), NEW_HISTORY);
+    return [history >> 5, history & 31];
+  };
+  expect(uses([1])).toEqual([1, 0]);
+  expect(uses([1023])).toEqual([1, 9]);
+  expect(uses([2 ** 32 - 1])).toEqual([1, 31]);
+  expect(uses(Array(9).fill(1024))).toEqual([7, 10]);
+  expect(uses([1024, 16])).toEqual([2, 7]);
+  expect(uses([1024, 16, 16])).toEqual([3, 5]);
+  expect(uses([16, 1024])).toEqual([2, 7]);
+  expect(uses([16, 1536])).toEqual([2, 7]);
+  expect(uses([32, 1536])).toEqual([2, 8]);
+  expect(uses([32, 1024])).toEqual([2, 7]);
+});
+
+test('what is learnt takes 67 KiB', () => {
+  expect(new ReuseOdds().overheadBytes).toBe(67 * 1024);
+});
 
 describe('where nothing was observed', () => {
   test('rank falls with idle time as under LRU, for every count', () => {

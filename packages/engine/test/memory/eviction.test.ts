@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { Evictor } from '#engine/memory/eviction.js';
+import { slowTest } from '../support/slow.js';
 
 /** Spreads small numbers over 32 bits, as a hash of ids does. */
 const hashOf = (id: number): number => {
@@ -138,7 +139,7 @@ describe('bookkeeping', () => {
         }
       },
     );
-    fc.assert(property, { numRuns: 150 });
+    fc.assert(property, { numRuns: 50 });
   });
 
   test('ghosts are bounded by the entries there were, and what they take is counted', () => {
@@ -168,6 +169,100 @@ describe('bookkeeping', () => {
     evictor.victim(0);
     expect(evictor.ghostCount).toBe(1);
     evictor.added(5, hashOf(0), 1);
+    expect(evictor.ghostCount).toBe(0);
+  });
+});
+
+describe('at the edges', () => {
+  test('the same seed draws the same victims, another seed others', () => {
+    const drawn = (seed: number): number[] => {
+      const evictor = make(seed);
+      for (let slot = 0; slot < 300; slot++) evictor.added(slot, hashOf(slot), 1);
+      return victims(evictor, 50);
+    };
+    expect(drawn(5)).toEqual(drawn(5));
+    expect(drawn(5)).not.toEqual(drawn(6));
+    // The seed that would be spread to zero, from which nothing could be drawn.
+    expect(new Set(drawn(0x5bd1e995)).size).toBe(50);
+  });
+
+  test('an empty one takes 67 KiB, 21 bytes for each of 64 slots, and 8 for each of 1,024 ghosts', () => {
+    expect(make().overheadBytes).toBe(67 * 1024 + 64 * 21 + 1024 * 8 + 8 * 12 + 8);
+  });
+
+  test('what was never there can be removed; what is added again is there once', () => {
+    const evictor = make();
+    evictor.removed(3);
+    evictor.removed(100_000);
+    evictor.added(3, hashOf(3), 10);
+    evictor.added(3, hashOf(4), 20);
+    expect([evictor.count, evictor.bytes]).toEqual([1, 20]);
+    expect(victims(evictor, 2)).toEqual([3, -1]);
+  });
+
+  test('a pinned entry that is resized, removed or unpinned takes its bytes along', () => {
+    const evictor = make();
+    for (const slot of [0, 1, 2]) evictor.added(slot, hashOf(slot), 10);
+    evictor.pin(1);
+    evictor.pin(1);
+    evictor.resized(1, 25);
+    evictor.resized(0, 5);
+    expect([evictor.bytes, evictor.pinnedBytes, evictor.pinnedCount]).toEqual([40, 25, 1]);
+    evictor.unpin(1);
+    evictor.unpin(1);
+    expect([evictor.bytes, evictor.pinnedBytes, evictor.pinnedCount]).toEqual([40, 0, 0]);
+    evictor.pin(2);
+    evictor.removed(2);
+    expect([evictor.bytes, evictor.pinnedBytes, evictor.count]).toEqual([30, 0, 2]);
+  });
+
+  test('the newest of many is among those that are compared, as are sixteen others', () => {
+    const policy = { score: ({ lastAccess }: { lastAccess: number }) => -lastAccess };
+    const seen = new Set<number>();
+    const evictor = new Evictor({
+      seed: 1,
+      plugged: {
+        policy,
+        entryOf: (slot) => {
+          seen.add(slot);
+          return { id: '', sizeBytes: 1, lastAccess: slot, accessCount: 0, isDirty: false };
+        },
+      },
+    });
+    for (let slot = 0; slot < 1000; slot++) evictor.added(slot, hashOf(slot), 1);
+    expect(evictor.victim(0)).toBe(999);
+    expect(seen.size).toBeGreaterThan(14);
+    expect(seen.size).toBeLessThanOrEqual(17);
+    // The lowest that were left over are compared once more, and the best of them goes now.
+    const second = [...seen].sort((a, b) => b - a)[1] as number;
+    expect(evictor.victim(0)).toBeGreaterThanOrEqual(second);
+  });
+
+  test('of few entries all are compared', () => {
+    const policy = { score: ({ lastAccess }: { lastAccess: number }) => lastAccess };
+    const entryOf = (slot: number) => ({
+      id: '',
+      sizeBytes: 1,
+      lastAccess: slot,
+      accessCount: 0,
+      isDirty: false,
+    });
+    const evictor = new Evictor({ seed: 1, plugged: { policy, entryOf } });
+    for (const slot of [7, 3, 12, 5, 9, 0, 15, 1, 11, 2, 14, 4, 13, 6, 10, 8]) evictor.added(slot, slot, 1);
+    expect(victims(evictor, 17)).toEqual([...Array(16).keys(), -1]);
+  });
+
+  test('a policy that does not want to be told of victims need not be', () => {
+    const entryOf = (slot: number) => ({
+      id: '',
+      sizeBytes: 1,
+      lastAccess: slot,
+      accessCount: 0,
+      isDirty: false,
+    });
+    const evictor = new Evictor({ seed: 1, plugged: { policy: { score: () => 0 }, entryOf } });
+    evictor.added(0, 1, 1);
+    expect(evictor.victim(0)).toBe(0);
     expect(evictor.ghostCount).toBe(0);
   });
 });
@@ -217,7 +312,7 @@ describe('before anything was learnt', () => {
     const deleted = alike();
     deleted.removed(3);
     deleted.added(3, hashOf(3), 101);
-    for (let n = 0; n < 1_000_000; n++) deleted.accessed(10);
+    for (let n = 0; n < 50_000; n++) deleted.accessed(10);
     expect(deleted.victim(0)).toBe(3);
   });
 });
@@ -253,7 +348,7 @@ describe('what is learnt', () => {
   });
 });
 
-test('what a long time taught is unlearnt when the traffic changes', () => {
+slowTest('what a long time taught is unlearnt when the traffic changes', () => {
   const cache = new Cache(1_000);
   // Every id comes twice, 600 requests apart, and never again: newcomers are worth keeping.
   for (let at = 0; at < 400_000; at++) cache.get(10_000 + Math.floor(at / 2) - (at % 2) * 300);

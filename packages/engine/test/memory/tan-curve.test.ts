@@ -49,7 +49,38 @@ describe('pressure', () => {
 
   test('percentages out of order are refused', () => {
     expect(() => new TanCurveMemoryPressure({ centerPercent: 95, criticalPercent: 80 })).toThrow(/95 and 80/);
-    expect(() => new TanCurveMemoryPressure({ criticalPercent: Number.NaN })).toThrow(RangeError);
+    for (const [centerPercent, criticalPercent] of [
+      [-1, 50],
+      [50, 50],
+      [50, 101],
+      [Number.NaN, 50],
+      [50, Number.NaN],
+    ] as const) {
+      expect(() => new TanCurveMemoryPressure({ centerPercent, criticalPercent })).toThrow(RangeError);
+    }
+    expect(new TanCurveMemoryPressure({ centerPercent: 0, criticalPercent: 100 })).toMatchObject({
+      centerPercent: 0,
+      criticalPercent: 100,
+    });
+    expect(new TanCurveMemoryPressure()).toMatchObject({ centerPercent: 75, criticalPercent: 95 });
+  });
+
+  test('the message says what is wrong and what is usual', () => {
+    expect(() => new TanCurveMemoryPressure({ centerPercent: 95, criticalPercent: 80 })).toThrow(
+      'Memory pressure needs 0 ≤ centerPercent < criticalPercent ≤ 100, got 95 and 80; leave both out for 75 and 95.',
+    );
+  });
+
+  test('at critical a tick frees a 64th, a byte above it one more', () => {
+    const budget = 1024 * 1000;
+    const wide = new TanCurveMemoryPressure({ centerPercent: 50, criticalPercent: 75 });
+    expect(wide.bytesToFree(budget * 0.75, budget)).toBe(16_000);
+    expect(wide.bytesToFree(budget * 0.75 + 1, budget)).toBe(16_001);
+    expect(wide.bytesToFree(budget, budget)).toBe(16_000 + budget / 4);
+    expect(wide.bytesToFree(budget * 0.625, budget)).toBe(1000);
+    expect(wide.bytesToFree(budget * 0.5, budget)).toBe(0);
+    expect(wide.bytesToFree(budget * 0.5 + 1, budget)).toBe(1);
+    expect(wide.bytesToFree(Number.NaN, budget)).toBe(0);
   });
 });
 
@@ -77,6 +108,27 @@ describe('policy', () => {
     expect(policy.score(entry({ lastAccess: 0 }), now)).toBeLessThan(
       policy.score(entry({ lastAccess: 9 }), now),
     );
+  });
+
+  test('a score is uses by bytes as a power of two, less two for each residency without a read', () => {
+    const policy = new TanCurvePolicy();
+    expect(policy.residencyMs).toBe(60_000);
+    expect(policy.score(entry({ sizeBytes: 1, accessCount: 7, lastAccess: 0 }), 90_000)).toBeCloseTo(0);
+    expect(policy.score(entry({ sizeBytes: 8, accessCount: 0, lastAccess: 0 }), 0)).toBeCloseTo(-3);
+    expect(policy.score(entry({ sizeBytes: 0, accessCount: 0, lastAccess: 0 }), 0)).toBe(0);
+    expect(policy.score(entry({ sizeBytes: 1, accessCount: 0, lastAccess: 500 }), 0)).toBe(0);
+  });
+
+  test('the first victim sets the residency, each later one moves it by a 256th; none is below a millisecond', () => {
+    const policy = new TanCurvePolicy({ residencyMs: 5 });
+    expect(policy.residencyMs).toBe(5);
+    policy.evicted(entry({ lastAccess: 100 }), 356);
+    expect(policy.residencyMs).toBe(256);
+    policy.evicted(entry({ lastAccess: 100 }), 612);
+    expect(policy.residencyMs).toBe(257);
+    const young = new TanCurvePolicy();
+    young.evicted(entry({ lastAccess: 9 }), 9);
+    expect(young.residencyMs).toBe(1);
   });
 
   test('a dirty entry outscores every clean one', () => {
