@@ -31,6 +31,7 @@ async function mutate(part, sources, fileName) {
     // Every test of the part: through `index.ts` all are related to all.
     vitest: { configFile: 'mutation/vitest.config.mjs', related: false },
     coverageAnalysis: 'perTest',
+    ignoreStatic: !part.static,
     concurrency: 2,
     timeoutMS: 3000,
     // Stryker would read the file by an interface that TypeScript 7 does not have. Nothing is compiled here.

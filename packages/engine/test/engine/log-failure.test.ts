@@ -6,6 +6,7 @@ import { SyncEngine, SyncEngineError, SyncItem } from '#engine/index.js';
 import { rejection, startedFakes, temporaryDirectory } from '../support/engines.js';
 import { FakeArchive } from '../support/fake-archive.js';
 import { settle } from '../support/manual-ports.js';
+import { slowTest } from '../support/slow.js';
 
 const full = new SyncEngineError('WAL_FULL', 'the disk is full', { outcome: 'indeterminate' });
 const failed = new SyncEngineError('WAL_FAILED', 'fsync failed', { outcome: 'indeterminate' });
@@ -212,7 +213,7 @@ test('a delete is not called stored while a group that failed may have left an o
 });
 
 // The text of a refusal did not fit into its record: the log failed with every group, for ever.
-test('a refusal with a long text does not stop the log', async () => {
+slowTest('a refusal with a long text does not stop the log', async () => {
   const archive = new FakeArchive();
   archive.refuses = (write) => (write.id === 'bad' ? '\ud83dx'.repeat(70_000) : undefined);
   const engine = new SyncEngine(
