@@ -29,6 +29,13 @@ export const PARTS = [
     tests: ['batching/hybrid-batcher.test.ts'],
   },
   {
+    // Where later writes of an id meet the pending one; the batcher and the log's queue do the same with it.
+    name: 'coalescing',
+    static: true,
+    sources: ['ack-waiter', 'entry'].map((it) => `memory/${it}.ts`),
+    tests: ['memory/entry.test.ts'],
+  },
+  {
     name: 'order',
     static: true,
     sources: ['hybrid-clock', 'id-order', 'order', 'origin', 'revision'].map((it) => `item/${it}.ts`),
