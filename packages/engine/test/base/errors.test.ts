@@ -1,4 +1,5 @@
 /** What callers match on: code, outcome, retryable; and the same after a change of outcome. */
+import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import {
   CircuitError,
@@ -32,6 +33,14 @@ test('only what can succeed without a change by anyone is retryable', () => {
   for (const [code, retryable] of Object.entries(RETRYABLE)) {
     expect(new SyncEngineError(code as ErrorCode, 'm').retryable, code).toBe(retryable);
   }
+});
+
+test('docs/errors.md has a heading for every code and no other, and says which are retryable', () => {
+  const page = readFileSync(new URL('../../../../docs/errors.md', import.meta.url), 'utf8');
+  const sections = page.split(/^## /m).slice(1);
+  const documented = sections.map((section) => [section.split('\n', 1)[0], /retryable/i.test(section)]);
+  expect(Object.fromEntries(documented)).toEqual(RETRYABLE);
+  expect(sections).toHaveLength(Object.keys(RETRYABLE).length);
 });
 
 test('an error says nothing was applied unless told otherwise', () => {
