@@ -10,7 +10,14 @@ import { ansiToSvg } from '../record/ansi-svg.mjs';
 const { FORCE_COLOR: _, NO_COLOR: __, ...env } = process.env;
 const EXAMPLES = new URL('../', import.meta.url).pathname;
 
-function run(command: string | string[], timeout: number): { status: number | null; out: string } {
+interface Run {
+  readonly status: number | null;
+  readonly out: string;
+  /** Files that it left where it ran. */
+  readonly left: readonly string[];
+}
+
+function run(command: string | string[], timeout: number): Run {
   const [file, ...args] = [command].flat();
   const cwd = mkdtempSync(join(tmpdir(), 'sync-engine-example-'));
   onTestFinished(() => rmSync(cwd, { recursive: true, force: true }));
@@ -20,7 +27,7 @@ function run(command: string | string[], timeout: number): { status: number | nu
     timeout,
     env,
   });
-  return { status, out: stdout + stderr };
+  return { status, out: stdout + stderr, left: readdirSync(cwd) };
 }
 
 test('the quickstart prints a receipt and the item read back', () => {
@@ -39,10 +46,11 @@ function promised(file: string): string[] {
 }
 
 test.each(readdirSync(join(EXAMPLES, 'parts')))(
-  'the part %s alone prints what its comments promise',
+  'the part %s alone prints what its comments promise, and leaves nothing behind',
   (name) => {
-    const { status, out } = run(`parts/${name}`, 20_000);
+    const { status, out, left } = run(`parts/${name}`, 20_000);
     expect(out.trimEnd().split('\n')).toEqual(promised(`parts/${name}`));
+    expect(left).toEqual([]);
     expect(status).toBe(0);
   },
 );
